@@ -1,0 +1,1 @@
+"""What every chapter uses; imports nothing of ours but itself."""

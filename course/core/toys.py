@@ -1,0 +1,65 @@
+"""Data of two numbers, on which a diffusion model is trained in seconds and seen whole."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+FREQUENCIES = 6
+
+
+class PointDenoiser(nn.Module):
+    """A network eps(x_t, t) for points of `dims` numbers, about 35,000 weights.
+
+    t: one time, or [b] times. Raises ValueError for points of another size.
+    """
+
+    def __init__(self, T: int, generator: torch.Generator, dims: int = 2, width: int = 128) -> None:
+        super().__init__()
+        self.T, self.dims = T, dims
+        sizes = (dims + 2 * FREQUENCIES, width, width, width)
+        layers = [part for i in range(3) for part in (_linear(sizes[i], sizes[i + 1], generator), nn.SiLU())]
+        self.layers = nn.Sequential(*layers, _linear(width, dims, generator))
+
+    def forward(self, x_t: Float[Tensor, "b d"], t: int | Tensor) -> Tensor:
+        if x_t.ndim != 2 or x_t.shape[1] != self.dims:
+            raise ValueError(f"points must be [b {self.dims}], got {list(x_t.shape)}")
+        angle = torch.as_tensor(t, device=x_t.device).expand(len(x_t))[:, None] / self.T * math.pi
+        angle = angle * 2.0 ** torch.arange(-1, FREQUENCIES - 1, device=x_t.device)
+        return self.layers(torch.cat([x_t, angle.sin(), angle.cos()], 1))
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    with torch.no_grad():  # as nn.Linear draws, but from our generator
+        for weight in layer.parameters():
+            weight.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)
+    return layer
+
+
+def points_in(mask: Tensor) -> Float[Tensor, "k 2"]:
+    """The centres of the pixels where a mask [h w] is true, as points (x to the right, y up).
+
+    Centred, and scaled so that their coordinates have unit variance. Raises ValueError for an empty mask.
+    """
+    rows, columns = torch.as_tensor(mask).nonzero(as_tuple=True)
+    if len(rows) < 2:
+        raise ValueError(f"a shape needs two pixels or more, this mask has {len(rows)}")
+    points = torch.stack([columns, -rows], 1).float()
+    points = points - points.mean(0)
+    return points / points.square().mean().sqrt()
+
+
+def density(points: Float[Tensor, "n 2"], reach: float = 3.0, size: int = 64) -> Float[Tensor, "1 1 size size"]:
+    """How many of the points lie in each cell of a square from -reach to reach, as a picture in [0, 1].
+
+    White where there is none; black from twice the mean of the cells that hold any.
+    """
+    cell = ((points.detach() + reach) / (2 * reach) * size).floor().long()
+    inside = ((cell >= 0) & (cell < size)).all(1)
+    column, row = cell[inside].unbind(1)
+    counts = torch.bincount((size - 1 - row) * size + column, minlength=size * size).float()
+    held = counts[counts > 0]
+    most = 2 * held.mean() if len(held) else 1.0
+    return 1 - (counts / most).clamp(max=1).view(1, 1, size, size)

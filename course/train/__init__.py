@@ -1,0 +1,1 @@
+"""Trains everything that the course ships: `python -m course.train --help`."""

@@ -1,0 +1,161 @@
+"""The registry's rules on numbers made up to keep and to break them, and what `record` refuses and writes."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from course import claims
+from course.claims import CLAIMS, Claim, ClaimContradicted, record, registry
+
+Measured = dict[str, list[float]]
+
+
+def around(mean: float) -> list[float]:
+    """Five seeds whose mean is `mean`."""
+    return [mean + off for off in (-0.02, -0.01, 0.0, 0.01, 0.02)]
+
+
+def kept(claim_id: str) -> Measured:
+    """Measurements that keep the claim."""
+    means = {
+        "sdedit": {
+            **{f"distance to guide, strength {s}": s for s in (0.2, 0.4, 0.6, 0.8)},
+            **{f"read as prompted, strength {s}": s for s in (0.2, 0.4, 0.6, 0.8)},
+        },
+        "blended_diffusion": {
+            "background PSNR, right level": 29.0,
+            "background PSNR, wrong level": 27.0,
+            "background PSNR, SDEdit": 18.0,
+            "edit success, right level": 0.9,
+            "edit success, SDEdit": 0.9,
+        },
+    }
+    return {name: around(mean) for name, mean in means[claim_id].items()}
+
+
+BREAKING: dict[str, list[dict[str, float]]] = {
+    "sdedit": [
+        {"distance to guide, strength 0.4": 0.1},
+        {"distance to guide, strength 0.8": 0.6},
+        {"read as prompted, strength 0.6": 0.1},
+        {"read as prompted, strength 0.8": 0.2},
+    ],
+    "blended_diffusion": [
+        {"background PSNR, wrong level": 29.5},
+        {"background PSNR, SDEdit": 23.5},
+        {"edit success, right level": 0.8},
+    ],
+}
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_a_measurement_that_keeps_the_claim_is_recorded(claim_id):
+    found = record(claim_id, kept(claim_id))
+    assert found.claim is CLAIMS[claim_id]
+    assert {row.setting for row in found.rows} == set(CLAIMS[claim_id].measures)
+
+
+@pytest.mark.parametrize(("claim_id", "change"), [(i, c) for i, changes in BREAKING.items() for c in changes])
+def test_a_measurement_that_breaks_the_claim_raises_with_its_numbers(claim_id, change):
+    measured = kept(claim_id) | {name: around(mean) for name, mean in change.items()}
+    with pytest.raises(ClaimContradicted) as caught:
+        record(claim_id, measured)
+    for name, mean in change.items():
+        assert name in str(caught.value) and f"{mean:.3g}" in str(caught.value)
+    assert isinstance(caught.value, AssertionError)
+
+
+def test_every_claim_is_kept_and_broken_above():
+    assert set(BREAKING) == set(CLAIMS)
+
+
+@pytest.fixture
+def failed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measured], claims.Record]:
+    """`record` for a claim that the registry says does not hold here."""
+    claim = Claim(
+        id="a",
+        paper="Paper <2020>",
+        statement="A beats B.",
+        where="table 1",
+        metric="score",
+        measures=("A", "B"),
+        rule=lambda measured: sum(measured["A"]) > sum(measured["B"]),
+        rule_text="A's mean is above B's.",
+        lesson="notebooks/x/1.ipynb",
+        verdict="does not hold here",
+        reason="the world is too small",
+    )
+    monkeypatch.setitem(registry.CLAIMS, "a", claim)
+    return lambda measured: record("a", measured)
+
+
+def test_a_negative_verdict_is_held_to_as_well(failed):
+    table = failed({"A": around(1), "B": around(2)})
+    assert "does not hold here, because the world is too small" in table._repr_html_()
+    with pytest.raises(ClaimContradicted, match="a does not hold here; measured: it holds"):
+        failed({"A": around(2), "B": around(1)})
+
+
+def test_a_negative_verdict_needs_a_reason():
+    with pytest.raises(ValueError, match="needs a reason"):
+        Claim("a", "", "", "", "", (), lambda measured: False, "", "", "does not hold here")
+
+
+def test_the_table_shows_mean_spread_and_seeds(failed):
+    table = failed({"A": [1.0, 2.0, 3.0, 4.0, 5.0], "B": [9.0] * 6, "C < D": [0.0] * 5})
+    html = table._repr_html_()
+    assert "<td>3 ± 1.6</td><td>5</td>" in html and "<td>9 ± 0</td><td>6</td>" in html
+    assert "Paper &lt;2020&gt;" in html and "C &lt; D" in html
+    assert "3 ± 1.6" in repr(table) and "n=6" in repr(table)
+
+
+@pytest.mark.parametrize(
+    ("claim_id", "change", "rule"),
+    [
+        ("nobody", {}, "unknown claim 'nobody'"),
+        ("sdedit", {"distance to guide, strength 0.2": [1.0] * 4}, "4 seeds; measure at least 5"),
+        ("sdedit", {"distance to guide, strength 0.2": [1.0] * 4 + [float("nan")]}, "not finite"),
+        ("sdedit", {"another": []}, "0 seeds"),
+    ],
+)
+def test_what_is_no_measurement_is_refused(claim_id, change, rule):
+    with pytest.raises(ValueError, match=rule):
+        record(claim_id, kept("sdedit") | change)
+
+
+def test_a_setting_the_rule_reads_must_be_measured():
+    measured = kept("sdedit")
+    del measured["read as prompted, strength 0.2"]
+    with pytest.raises(ValueError, match=r"not measured: \['read as prompted, strength 0.2'\]"):
+        record("sdedit", measured)
+
+
+def test_the_record_is_written_where_the_build_asks_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_BUILD", str(tmp_path / "build"))
+    record("sdedit", kept("sdedit"))
+    folder = tmp_path / "build" / "claims"
+    assert [path.name for path in folder.iterdir()] == ["sdedit.json"]  # nothing is left aside
+    found = json.loads((folder / "sdedit.json").read_text("utf8"))
+    claim = CLAIMS["sdedit"]
+    assert found["rule"] == claim.rule_text and found["lesson"] == claim.lesson
+    assert found["verdict"] == "holds" and found["reason"] == ""
+    measured = found["measured"]["distance to guide, strength 0.2"]
+    assert measured["mean"] == pytest.approx(0.2) and measured["n"] == len(measured["values"]) == 5
+    assert measured["std"] == pytest.approx(0.0158, abs=1e-4)
+
+
+def test_nothing_is_written_for_a_contradiction_or_without_a_build(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_BUILD", raising=False)
+    monkeypatch.chdir(tmp_path)
+    record("sdedit", kept("sdedit"))
+    monkeypatch.setenv("COURSE_BUILD", str(tmp_path / "build"))
+    with pytest.raises(ClaimContradicted):
+        record("sdedit", kept("sdedit") | {"read as prompted, strength 0.2": around(0.9)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_claim_says_all_that_the_reader_needs():
+    for name, claim in CLAIMS.items():
+        assert name == claim.id and claim.lesson.startswith("notebooks/") and claim.lesson.endswith(".ipynb")
+        assert all((claim.paper, claim.statement, claim.where, claim.metric, claim.rule_text, claim.measures))
