@@ -100,66 +100,56 @@ def _opened(source: Any) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        _check_size(source)
-        return ImageOps.exif_transpose(source)
+        return _decoded(source, "the picture")
     if isinstance(source, bytes):
         return _decoded(io.BytesIO(source), f"the {len(source)} bytes")
     if not isinstance(source, str | Path):
-        raise ValueError(
-            f"a picture is a path, bytes, a PIL image, an array or a tensor, got {type(source).__name__}"
-        )
+        kind = type(source).__name__
+        raise ValueError(f"a picture is a path, bytes, a PIL image, an array or a tensor, got {kind}")
     try:
-        if not Path(source).exists():
-            raise FileNotFoundError(f"there is no picture at {source}")
         with Path(source).open("rb") as file:
             return _decoded(file, str(source))
-    except (IsADirectoryError, PermissionError) as error:
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no picture at {source}") from error
+    except OSError as error:
         raise ValueError(f"{source} cannot be read as a file: {error.strerror}") from error
 
 
-def _decoded(file: Any, name: str) -> Image.Image:
+def _decoded(source: Any, name: str) -> Image.Image:
+    """The picture of an open file, or a PIL image, which may not be decoded yet."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow warns of sizes, which _check_size refuses, and of odd metadata
-            picture = Image.open(file, formats=FORMATS)
-            _check_size(picture)
+            warnings.simplefilter("ignore")  # of sizes, which are refused here, and of odd metadata
+            picture = source if isinstance(source, Image.Image) else Image.open(source, formats=FORMATS)
+            _check_size(*picture.size)
             picture.load()
             return ImageOps.exif_transpose(picture)
-    except _TooLarge:
+    except _WrongSize:
         raise
     except Image.DecompressionBombError as error:
-        raise _TooLarge(
-            f"{name}: {error}; the limit is {MAX_PIXELS // 10**6} megapixels: scale it down"
+        raise _WrongSize(
+            f"{name} exceeds {MAX_PIXELS // 10**6} megapixels ({error}): scale it down"
         ) from error
     except Exception as error:  # a decoder meets broken bytes with any exception whatever
         raise ValueError(f"{name} cannot be read as a picture ({', '.join(FORMATS)}): {error}") from error
 
 
-class _TooLarge(ValueError):
+class _WrongSize(ValueError):
     pass
 
 
-def _check_size(picture: Image.Image) -> None:
+def _check_size(width: int, height: int) -> None:
     """Refuse before decoding: a file of a few kilobytes may declare gigapixels."""
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise _TooLarge(
-            f"a picture has at most {MAX_PIXELS // 10**6} megapixels, got {width}x{height}: scale it down"
-        )
-    if width * height == 0:
-        raise ValueError(f"the picture is empty: {width}x{height} pixels")
+    if not 0 < width * height <= MAX_PIXELS:
+        limit = f"from 1 pixel to {MAX_PIXELS // 10**6} megapixels"
+        raise _WrongSize(f"a picture has {limit}, got {width}x{height}: scale it down, or choose another")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
-        raise ValueError(f"an array must be [H W], [H W 3] or [H W 4] and not empty, got {list(array.shape)}")
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise _TooLarge(
-            f"a picture has at most {MAX_PIXELS // 10**6} megapixels, got {array.shape}: scale it down"
-        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(f"an array must be [H W], [H W 3] or [H W 4], got {list(array.shape)}")
+    _check_size(array.shape[1], array.shape[0])
     if array.dtype == bool:
         array = array * np.uint8(255)
     elif np.issubdtype(array.dtype, np.floating):

@@ -60,7 +60,7 @@ def ddim_step(
             f"eta must be in [0, 1], and above 0 needs noise and s < t; got eta {eta}, t {t}, s {s}"
         )
     sigma = eta * noise_s / noise_t * (1 - (signal_t / signal_s) ** 2) ** 0.5 if s != t else 0.0
-    x_s = signal_s * x_0 + (noise_s**2 - sigma**2) ** 0.5 * eps + sigma * noise
+    x_s = signal_s * x_0 + max(noise_s**2 - sigma**2, 0.0) ** 0.5 * eps + sigma * noise
     return Step(t, s, x_t, eps, x_0, x_s)
 
 

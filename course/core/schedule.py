@@ -142,9 +142,8 @@ class Schedule:
     @cached_property
     def _levels(self) -> Tensor:
         # CLEAN = -1 finds its level in the last place, as any negative index does.
-        return torch.cat(
-            [self.alpha_bar.double(), torch.tensor([self.final_alpha_bar]).to(self.alpha_bar.device)]
-        )
+        levels = self.alpha_bar.double()
+        return torch.cat([levels, levels.new_tensor([self.final_alpha_bar])])
 
     # Plain numbers: a sampling step then reads no tensor, so that a GPU need not wait for it.
     @cached_property

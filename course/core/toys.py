@@ -1,33 +1,33 @@
 """Data of two numbers, on which a diffusion model is trained in seconds and seen whole."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-FREQUENCIES = 6
+WAVES = 5
 
 
 class PointDenoiser(nn.Module):
-    """A network eps(x_t, t) for points of `dims` numbers, about 35,000 weights.
+    """A network eps(x_t, t) for points of `dims` numbers, about 40,000 weights.
 
-    t: one time, or [b] times. Raises ValueError for points of another size.
+    t: one time, or [b] times, below T. Raises ValueError for points of another size.
     """
 
     def __init__(self, T: int, generator: torch.Generator, dims: int = 2, width: int = 128) -> None:
         super().__init__()
         self.T, self.dims = T, dims
-        sizes = (dims + 2 * FREQUENCIES, width, width, width)
+        sizes = ((dims + 1) * (1 + 2 * WAVES), width, width, width)
         layers = [part for i in range(3) for part in (_linear(sizes[i], sizes[i + 1], generator), nn.SiLU())]
         self.layers = nn.Sequential(*layers, _linear(width, dims, generator))
 
     def forward(self, x_t: Float[Tensor, "b d"], t: int | Tensor) -> Tensor:
         if x_t.ndim != 2 or x_t.shape[1] != self.dims:
             raise ValueError(f"points must be [b {self.dims}], got {list(x_t.shape)}")
-        angle = torch.as_tensor(t, device=x_t.device).expand(len(x_t))[:, None] / self.T * math.pi
-        angle = angle * 2.0 ** torch.arange(-1, FREQUENCIES - 1, device=x_t.device)
-        return self.layers(torch.cat([x_t, angle.sin(), angle.cos()], 1))
+        time = torch.as_tensor(t, device=x_t.device).expand(len(x_t))[:, None] / self.T
+        numbers = torch.cat([x_t, time], 1)
+        # As waves of several lengths, without which small networks learn only smooth functions.
+        angles = (numbers[:, None] * 2.0 ** torch.arange(WAVES, device=x_t.device)[:, None]).flatten(1)
+        return self.layers(torch.cat([numbers, angles.sin(), angles.cos()], 1))
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
@@ -51,7 +51,7 @@ def points_in(mask: Tensor) -> Float[Tensor, "k 2"]:
     return points / points.square().mean().sqrt()
 
 
-def density(points: Float[Tensor, "n 2"], reach: float = 3.0, size: int = 64) -> Float[Tensor, "1 1 size size"]:
+def density(points: Float[Tensor, "n 2"], reach: float = 3.0, size: int = 48) -> Float[Tensor, "1 1 size size"]:
     """How many of the points lie in each cell of a square from -reach to reach, as a picture in [0, 1].
 
     White where there is none; black from twice the mean of the cells that hold any.

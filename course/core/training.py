@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from course.core.guidance import Predictor
 from course.core.schedule import Schedule
 
 Batch = TypeVar("Batch")
@@ -87,7 +86,7 @@ def fit(
 
 
 def denoising_loss(
-    predict: Predictor,
+    predict: Callable[[Tensor, Tensor, Tensor], Tensor],
     schedule: Schedule,
     x_0: Tensor,
     text: Tensor,

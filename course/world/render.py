@@ -63,8 +63,8 @@ def _drawing(kind: str, look: str, size: int) -> tuple[NDArray[np.int32], NDArra
     weights = _overlap(size).astype(np.float64)  # whole numbers, so that the products below are exact
     layers = np.concatenate([rgb * alpha // 255, alpha], -1).transpose(2, 0, 1).astype(np.float64)
     shrunk = (weights @ layers @ weights.T).transpose(1, 2, 0).astype(np.int64)
-    shrunk = ((shrunk + SIZE * SIZE // 2) // (SIZE * SIZE)).astype(np.int32)
-    return shrunk[..., :3], shrunk[..., 3:]
+    levels: NDArray[np.int32] = ((shrunk + SIZE * SIZE // 2) // (SIZE * SIZE)).astype(np.int32)
+    return levels[..., :3], levels[..., 3:]
 
 
 def _window(sticker: Sticker) -> tuple[slice, slice, slice, slice]:

@@ -123,9 +123,8 @@ def _sticker(dice: Dice, place: str) -> Sticker:
     colour = "natural" if dice.chance(30) else dice.choice(COLOURS[1:])
     if place == "middle":
         size = dice.choice((36, 44))
-        return Sticker(
-            kind, colour, *(dice.between(size // 2 + 4, SIZE - size // 2 - 4, CELL) for _ in "xy"), size
-        )
+        x, y = (dice.between(size // 2 + 4, SIZE - size // 2 - 4, CELL) for _ in "xy")
+        return Sticker(kind, colour, x, y, size)
     left, top = dice.between(0, 4, CELL), dice.between(8, 28, CELL)
     return Sticker(kind, colour, (left if place == "left" else 32 + left) + 14, top + 14, 28)
 

@@ -235,7 +235,7 @@ def test_huge_arrays_and_pictures_are_refused():
     ids=lambda source: f"{type(source).__name__}-{getattr(source, 'dtype', getattr(source, 'mode', source))}",
 )
 def test_what_is_out_of_shape_or_range_is_refused(source):
-    with pytest.raises(ValueError, match=r"must|empty|states no range|a picture is"):
+    with pytest.raises(ValueError, match=r"must|from 1 pixel|states no range|a picture is"):
         read_image(source)
 
 
@@ -248,7 +248,7 @@ def test_an_impossible_size_is_refused(size):
 WHOLE = [encoded(picture(), form) for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")]
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.sampled_from(WHOLE), st.data())
 def test_damaged_files_are_read_or_refused_and_nothing_else(content, data):
     damaged = bytearray(content[: data.draw(st.integers(0, len(content)))])

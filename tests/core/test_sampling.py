@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from course.core.sampling import blend, ddim_step, invert, keep_outside, last, noise_like, sample
@@ -60,8 +60,8 @@ def test_twice_the_steps_halve_the_round_trip_s_error(sd15, gaussian, evaluate):
         assert 1.6 < more / less < 2.5
 
 
-@settings(max_examples=40)
-@given(st.integers(1, 200), st.sampled_from(["target", "source"]), st.booleans(), st.integers(0, 9))
+@settings(max_examples=25)
+@given(st.integers(1, 60), st.sampled_from(["target", "source"]), st.booleans(), st.integers(0, 9))
 def test_inversion_undoes_sampling_where_eps_is_constant(steps, evaluate, to_one, seed):
     schedule = Schedule.from_config(SD15 | {"set_alpha_to_one": to_one})
     x, eps, times = noise(seed), noise(seed + 10), schedule.times(steps)
@@ -90,6 +90,7 @@ def test_steps_with_one_eps_compose(t, middle, s):
     st.sampled_from(["epsilon", "v_prediction"]),
     st.booleans(),
 )
+@example(10, 9, 1.0, "linspace", "epsilon", False)  # from time 0 to a CLEAN of the same level
 def test_one_step_is_that_of_diffusers(steps, index, eta, spacing, prediction, to_one):
     config = SD15 | {"timestep_spacing": spacing, "prediction_type": prediction, "set_alpha_to_one": to_one}
     schedule, peer = Schedule.from_config(config), DDIMScheduler(**config)

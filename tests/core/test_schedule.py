@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course.core.schedule import CLEAN, SPACINGS, Schedule
+from tests.core.tiny import SD15
 
 CONFIGS = st.fixed_dictionaries(
     {
@@ -64,6 +65,13 @@ def test_stable_diffusion_walks_981_to_1(sd15):
     assert sd15.times(50)[-2:] == [1, CLEAN]
     assert sd15.signal(999) == pytest.approx(0.0683, abs=1e-4)
     assert sd15.noise(CLEAN) == pytest.approx(0.0292, abs=1e-4)
+
+
+@pytest.mark.parametrize("to_one", [True, False])
+def test_the_clean_level_is_exact(to_one):
+    schedule = Schedule.from_config(SD15 | {"set_alpha_to_one": to_one})
+    same = (1.0, 0.0) if to_one else (schedule.signal(0), schedule.noise(0))
+    assert (schedule.signal(CLEAN), schedule.noise(CLEAN)) == same
 
 
 def test_another_scheduler_class_is_read_through_ddim():
