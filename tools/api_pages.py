@@ -8,6 +8,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 Use = tuple[str, str]  # module, public name
+HEADLESS = "{members: false, show_root_heading: false, show_root_toc_entry: false}"
 
 
 def public_names(source: str) -> list[str]:
@@ -73,22 +74,20 @@ def lessons_by_name(
 
 
 def api_pages(modules: dict[str, list[str]], users: dict[Use, list[str]]) -> dict[str, str]:
-    """Page name -> Markdown, a page for each room of the library; modules that are no room share `tools`."""
+    """Page name -> Markdown, a page for each room of the library."""
     rooms: dict[str, list[str]] = defaultdict(list)
-    packages = {module.split(".")[1] for module in modules if module.count(".") > 1}
     for module in modules:
         if module != "course":
-            room = module.split(".")[1]
-            rooms[room if room in packages else "tools"].append(module)
+            rooms[module.split(".")[1]].append(module)
     return {room: _page(room, names, modules, users) for room, names in rooms.items()}
 
 
 def _page(room: str, names: list[str], modules: dict[str, list[str]], users: dict[Use, list[str]]) -> str:
-    parts = [f"# `course.{room}`\n" if room != "tools" else "# Figures, widgets, claims\n"]
+    parts = [f"# `course.{room}`\n"]
     for module in names:
-        if modules[module] or room == "tools":
+        if module.count(".") > 1:
             parts.append(f"## `{module}`\n")
-        parts.append(f"::: {module}\n    options: {{members: false, show_root_heading: false}}\n")
+        parts.append(f"::: {module}\n    options: {HEADLESS}\n")
         for name in modules[module]:
             parts.append(f"::: {module}.{name}\n    options: {{heading_level: 3}}\n")
             if lessons := users.get((module, name)):

@@ -152,8 +152,8 @@ def assemble(root: Path, claims: set[str]) -> Path:
 
 
 def render(config: Path) -> int:
-    """Render strictly: a warning is an error. Returns the exit status."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(config)]
+    """Render strictly: a warning is an error (but not under --quiet). Returns the exit status."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(config)]
     return subprocess.run(command, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}).returncode
 
 

@@ -152,9 +152,15 @@ def _visit(page: Page, site: Path, base: str, patience: int) -> Iterator[str]:
 def _search(page: Page, base: str, patience: int) -> Iterator[str]:
     """Search for a word that stands on the first page, and for one that stands nowhere."""
     page.goto(base + "index.html")
-    for word, answer in (("diffusion", r"\d matching document"), ("xqzvkw", "No matching document")):
-        page.locator("input.md-search__input").fill(word)
-        status = page.locator(".md-search-result__meta")
+    box, status = page.locator("input.md-search__input"), page.locator(".md-search-result__meta")
+    box.click()
+    for word, answer in (
+        ("", "Type to start"),
+        ("diffusion", r"\d matching document"),
+        ("xqzvkw", "No matching document"),
+    ):
+        box.fill("")
+        box.press_sequentially(word)
         try:
             status.filter(has_text=re.compile(answer)).wait_for(timeout=patience)
         except TimeoutError:

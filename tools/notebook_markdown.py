@@ -4,8 +4,10 @@ import base64
 import hashlib
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
 
@@ -88,7 +90,7 @@ def _html(text: str, page: Page) -> str:
     return '<div class="nb-html" markdown="0">\n' + re.sub(r"\n\s*\n", "\n", text) + "\n</div>\n\n"
 
 
-def output_markdown(output: NotebookNode, page: Page) -> str:
+def output_markdown(output: Mapping[str, Any], page: Page) -> str:
     """One output as Markdown: the richest form that a page without a kernel can show; stderr is dropped."""
     kind = output["output_type"]
     if kind == "stream":
@@ -96,7 +98,10 @@ def output_markdown(output: NotebookNode, page: Page) -> str:
         return fenced(text, "{ .text .nb-output }") if text and output["name"] == "stdout" else ""
     if kind == "error":
         return fenced(f"{output['ename']}: {output['evalue']}", "{ .text .nb-output }")
-    data = output["data"]
+    data = dict(output["data"])
+    if data.pop(WIDGET, None) is not None:  # the note, and below it the still picture that our widgets bring
+        data.pop("text/plain", None)
+        return WIDGET_NOTE + output_markdown({**output, "data": data}, page)
     if "text/html" in data:
         return _html(data["text/html"], page)
     for mime in IMAGES:
@@ -104,8 +109,6 @@ def output_markdown(output: NotebookNode, page: Page) -> str:
             return _image(data, mime, output.get("metadata", {}), page)
     if "text/latex" in data:
         return portable(data["text/latex"])
-    if WIDGET in data:
-        return WIDGET_NOTE
     if "text/markdown" in data:
         return portable(data["text/markdown"])
     return fenced(data["text/plain"], "{ .text .nb-output }") if "text/plain" in data else ""

@@ -2,7 +2,7 @@
 
 from course.figures.charts import curves, scatter
 from course.figures.code import Source, source
-from course.figures.figure import COLOURS, PAGE_WIDTH, Bundle, Figure, bundle, require_alt
+from course.figures.figure import COLOURS, PAGE_WIDTH, Figure, bundle, require_alt
 from course.figures.pictures import filmstrip, grid, heatmap
 from course.figures.pixels import to_pixels
 from course.figures.sliders import BeforeAfter, FrameSlider
@@ -11,7 +11,6 @@ __all__ = [
     "COLOURS",
     "PAGE_WIDTH",
     "BeforeAfter",
-    "Bundle",
     "Figure",
     "FrameSlider",
     "Source",

@@ -9,17 +9,15 @@ from course.figures.layout import LARGEST
 from course.figures.pictures import filmstrip, grid
 from course.figures.pixels import Pixels, data_url, side_by_side, to_pixels
 
-# JupyterLab takes arrow keys for itself unless the element says otherwise.
-_FIGURE = (
-    '<figure class="{name}" data-lm-suppress-shortcuts="true" '
-    'style="margin:0.5em 0;width:{width}px;max-width:100%">{inside}</figure>'
-)
+_FIGURE = '<figure class="{name}" style="margin:0.5em 0;width:{width}px;max-width:100%">{inside}</figure>'
 _PICTURE = "display:block;width:100%;image-rendering:pixelated"
 _OVER = "position:absolute;top:0;left:0;clip-path:inset(0 0 0 50%)"
 _LINE = "position:absolute;top:0;bottom:0;left:50%;width:2px;margin-left:-1px;background:#fff"
 _APART = "display:flex;justify-content:space-between"
+# JupyterLab takes the arrow keys for itself unless the focused element says otherwise.
 _RANGE = (
-    '<input type="range" min="0" max="{top}" step="1" value="{value}" aria-label="{label}" '
+    '<input type="range" data-lm-suppress-shortcuts="true" min="0" max="{top}" step="1" value="{value}" '
+    'aria-label="{label}" '
     'aria-valuetext="{text}" oninput="{action}" style="width:100%;margin:0.5em 0 0">'
 )
 _SHOW_FRAME = (
@@ -71,7 +69,7 @@ class FrameSlider:
 
     def sheet(self) -> Figure:
         """All frames on one sheet."""
-        columns = None if self.frames[0].shape[1] <= LARGEST else 1
+        columns = 1 if _is_row(self.frames[0]) else None
         return filmstrip(self.frames, self.labels, alt=self.alt, columns=columns)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:
@@ -117,5 +115,8 @@ class BeforeAfter:
 def _shown_width(pixels: Pixels) -> int:
     """Page pixels: the largest whole multiple up to LARGEST for one picture, up to the page for a row."""
     width = pixels.shape[1]
-    single = width <= 1.5 * pixels.shape[0]
-    return max((LARGEST if single else PAGE_WIDTH) // width, 1) * width
+    return max((PAGE_WIDTH if _is_row(pixels) else LARGEST) // width, 1) * width
+
+
+def _is_row(pixels: Pixels) -> bool:
+    return pixels.shape[1] > 1.5 * pixels.shape[0]

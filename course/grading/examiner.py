@@ -91,6 +91,8 @@ class Checks:
         except Gone as gone:
             message = f"Your notebook's process ended: {session.why(gone)}."
             session.close()
+        except GradingFailed:
+            raise
         except NotImplementedError:
             message = "Not answered yet."
         except Exception as error:
@@ -126,7 +128,7 @@ def explain(error: Exception, cell: Cell, names: Sequence[str]) -> str:
         kind = error.kind if error.kind in {*KNOWN_ERRORS, "TooSlow"} else "an error"
         return f"Your code raised {kind}, on an input that the notebook does not show."
     if isinstance(error, RemoteError):
-        return f"Your code raised {error.kind}: {error}"
+        return f"Your code raised {error.kind}: {error}".rstrip(": ")
     if isinstance(error, NameError) and error.name in names:
         return f"There is no `{error.name}`: its cell is missing, or fails before it is defined."
     if isinstance(error, AssertionError):

@@ -89,7 +89,7 @@ def grade(
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that nobody ever finds half of it."""
     aside = path.with_name(path.name + ".partial")
-    aside.write_text(text, "utf8")
+    aside.write_text(text, "utf8", "backslashreplace")  # students' text may hold half a character
     aside.replace(path)
 
 

@@ -16,7 +16,7 @@ from course.grading.wire import Channel, Gone, Peer, RemoteError
 
 GRACE = 5.0  # seconds beyond a time limit after which a process is killed that could not be interrupted
 STARTING = 120.0  # seconds in which Python must have started
-STARTS = 4  # times that a notebook is begun anew after its process has died
+STARTS = 12  # times that a notebook is begun anew after its process has died
 
 
 class GradingFailed(Exception):
@@ -112,7 +112,9 @@ class Session:
         try:
             self.peer.call(worker.FETCH, "__name__")
         except Gone as gone:
-            raise GradingFailed(f"the process for the notebook did not start: {self.why(gone)}") from gone
+            why = f"{self.why(gone)}; is the memory limit too low?"
+            raise GradingFailed(f"the process for the notebook did not start: {why}") from gone
+        self.watch.begin()
 
     def _run_cells(self) -> None:
         for number, code in enumerate(self.cells):

@@ -60,11 +60,7 @@ def _encode_array(array: Any) -> dict[str, Any]:
 
 
 def decode(value: Any, take: Callable[[str, int], Any]) -> Any:
-    """The value of a message; `take` finds a function by tag and number.
-
-    Raises KeyError, IndexError, TypeError, ValueError, AttributeError or RecursionError where it is
-    malformed.
-    """
+    """The value of a message; `take` finds a function by tag and number. Malformed ones raise."""
     if value is None or isinstance(value, bool | str):
         return value
     [(tag, content)] = value.items()

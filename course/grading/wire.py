@@ -16,7 +16,6 @@ from typing import Any
 from course.grading.values import decode, encode
 
 MAX_MESSAGE = 32 * 2**20  # bytes
-MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 KNOWN_ERRORS = {  # raised on this side as what they were on the other
     *("ArithmeticError", "AssertionError", "AttributeError", "FileNotFoundError", "IndexError", "KeyError"),
     *("LookupError", "MemoryError", "NameError", "NotImplementedError", "OSError", "RecursionError"),
@@ -132,7 +131,7 @@ class Peer:
             raise remote_error(str(message["error"])[:100], str(message.get("text"))[:2000])
         try:
             return decode(message.get("value"), self._take)
-        except MALFORMED as error:
+        except Exception as error:
             raise Gone(f"its process answered what is no value ({type(error).__name__})") from error
 
     def serve(self, message: Mapping[str, Any]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import ipywidgets
 
-from course.figures import Bundle, Figure, grid, require_alt
-from course.figures.figure import png_url
+from course.figures import Figure, grid, require_alt
+from course.figures.figure import Bundle, png_url
 from course.widgets.painter import with_still
 
 REMEMBERED = 64  # pictures kept, so that going back to a value costs nothing
@@ -72,7 +72,7 @@ class LiveView(ipywidgets.VBox):
             raise
         self._known.move_to_end(key)
         self.result, self.figure = self._known[key]
-        self._picture.value = _image(self.figure)
+        self._picture.value = _image(self.figure, self._width(self.figure))
         self._status.value = _note(f"{time.perf_counter() - started:.2f} s")
 
     def sheet(self) -> Figure:
@@ -80,6 +80,9 @@ class LiveView(ipywidgets.VBox):
         if self.figure is None:
             raise ValueError("there is no picture yet")
         return self.figure
+
+    def _width(self, figure: Figure) -> int:
+        return figure.width
 
     def _made(self) -> tuple[Any, Figure]:
         result = self.function(**self.values)
@@ -97,9 +100,9 @@ class LiveView(ipywidgets.VBox):
         return with_still(super()._repr_mimebundle_(**kwargs), self.sheet())
 
 
-def _image(figure: Figure) -> str:
-    about = f'alt="{escape(figure.alt)}" width="{figure.width}" style="max-width:100%;height:auto"'
-    return f'<img src="{png_url(figure.png)}" {about}>'
+def _image(figure: Figure, width: int) -> str:
+    style = "max-width:100%;height:auto;image-rendering:pixelated"
+    return f'<img src="{png_url(figure.png)}" alt="{escape(figure.alt)}" width="{width}" style="{style}">'
 
 
 def _note(text: str) -> str:

@@ -10,6 +10,7 @@ const STYLE = `
   }
   .sp-board {
     position: relative;
+    width: fit-content;
     line-height: 0;
     overflow: hidden;
   }
@@ -37,13 +38,13 @@ const STYLE = `
   .sp-row {
     display: flex;
     flex-wrap: wrap;
-    gap: 4px;
+    gap: 3px;
     align-items: center;
     margin-top: 6px;
   }
   .sp-swatch {
-    width: 24px;
-    height: 24px;
+    width: 22px;
+    height: 22px;
     padding: 0;
     border: 1px solid #8c959f;
     border-radius: 4px;
@@ -107,8 +108,8 @@ function render({ model, el }) {
   const cursor = element("div", { className: "sp-cursor", hidden: true });
   const says = element("span", { className: "sp-says" });
   const edge = size * model.get("factor");
-  Object.assign(canvas.style, { width: `${edge}px`, height: `${edge}px` });
-  canvas.setAttribute("role", "img");
+  canvas.style.width = `${edge}px`;
+  canvas.setAttribute("role", "application");
   canvas.setAttribute(
     "aria-label",
     `${model.get("alt")}. Paint with the mouse, or move with the arrow keys, lower and lift the brush with space.`
@@ -121,7 +122,8 @@ function render({ model, el }) {
   let pen = [size / 2, size / 2]; // where the keyboard's brush is
 
   function settle() {
-    const base = new Uint8Array(model.get("base").buffer.slice(0));
+    const bytes = model.get("base");
+    const base = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     settled = { size, base, picture: base.slice(), touched: new Uint8Array(size * size) };
     for (const each of model.get("strokes")) paint(each, settled);
     show();
@@ -227,7 +229,7 @@ function render({ model, el }) {
   const palette = maskMode
     ? [choice("mask", "#ffffff", "sp-button")]
     : Object.entries(model.get("palette")).map(([name, value]) => choice(name, value, "sp-swatch"));
-  palette.push(choice("eraser", ERASER, "sp-button"));
+  const eraser = choice("eraser", ERASER, "sp-button");
   const brush = element("input", { type: "range", min: 1, max: 24, step: 1, value: model.get("brush") });
   const tools = [
     button("fill", () => setStrokes([...model.get("strokes"), { colour, width: 1, points: [] }])),
@@ -239,10 +241,12 @@ function render({ model, el }) {
     { className: "sp-root" },
     element("div", { className: "sp-board" }, canvas, cursor),
     element("div", { className: "sp-row" }, ...palette),
-    element("div", { className: "sp-row" }, element("label", {}, "brush ", brush), ...tools, says)
+    element("div", { className: "sp-row" }, element("label", {}, "brush ", brush), eraser, ...tools),
+    says
   );
   root.style.maxWidth = `${edge}px`;
-  root.setAttribute("data-lm-suppress-shortcuts", "true"); // else JupyterLab takes the keys
+  for (const each of root.querySelectorAll("canvas, button, input"))
+    each.setAttribute("data-lm-suppress-shortcuts", "true"); // else JupyterLab takes their keys
   el.append(element("style", { textContent: STYLE }), root);
   choose(colour);
   settle();

@@ -10,7 +10,8 @@ import torch
 import traitlets
 from numpy.typing import NDArray
 
-from course.figures import Bundle, Figure, bundle, grid, require_alt, to_pixels
+from course.figures import Figure, bundle, grid, require_alt, to_pixels
+from course.figures.figure import Bundle
 from course.widgets.strokes import PALETTE, Stroke, hex_colour, painted, rgb
 
 MASKED = np.array([214, 39, 140])  # as painter.js shows a mask

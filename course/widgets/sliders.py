@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets
 
 from course.figures import Figure, grid, to_pixels
+from course.figures.layout import LARGEST, MARGIN
 from course.widgets.live import Input, LiveView
 from course.widgets.painter import StrokePainter
 
@@ -47,6 +48,12 @@ class PaintView(LiveView):
         self.painter = painter
         inputs = {name: _input(control(name, spec)) for name, spec in sliders.items()}
         super().__init__(edited, {"painting": canvas, **inputs}, alt, beside=True)
+
+    def _width(self, figure: Figure) -> int:
+        """One edited picture is shown as large as the canvas."""
+        edge = self.painter.size * self.painter.factor
+        single = figure.width == LARGEST + 2 * MARGIN
+        return round(figure.width * edge / LARGEST) if single else figure.width
 
     def sheet(self) -> Figure:
         """Canvas and edit beside each other."""

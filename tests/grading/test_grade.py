@@ -201,8 +201,8 @@ class Tags(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
 
 
-def test_feedback_runs_nothing_and_asks_for_nothing():
-    attack = "<script src='https://example.org/x.js'></script>"
+def test_feedback_runs_nothing_and_asks_for_nothing(tmp_path):
+    attack = "<script src='https://example.org/x.js'></script>\ud800"
     output = {
         "text": attack,
         "error": "",
@@ -218,8 +218,9 @@ def test_feedback_runs_nothing_and_asks_for_nothing():
         "cells": [{"code": attack, "id": "", "role": "", "output": output}, {"text": attack, "id": "essay"}],
     }
     page = render(record, "a")
+    module.write_whole(tmp_path / "page.html", page)
     found = Tags()
-    found.feed(page)
+    found.feed((tmp_path / "page.html").read_text("utf8"))
     assert "script" not in found.tags and page.count("&lt;script") == 7
     assert [found.tags.count(tag) for tag in ("img", "a", "link", "iframe")] == [1, 0, 0, 0]
     assert found.addresses == ["data:image/png;base64,iVBOR"]

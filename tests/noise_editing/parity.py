@@ -1,5 +1,6 @@
 """Do this chapter's methods give what diffusers' own pipelines give? Call these with any Model."""
 
+import copy
 from typing import Any
 
 import torch
@@ -71,6 +72,10 @@ def _run(
     **options: Any,
 ) -> Tensor:
     components = model.pipeline().components
+    if kind is StableDiffusionInpaintPipeline:
+        # To it, 4 channels mean "as many as the latents". The copy shares all but the config.
+        components["unet"] = copy.copy(model.unet)
+        components["unet"].register_to_config(in_channels=4)
     pipeline = kind(**components | {"scheduler": None}, requires_safety_checker=False)
     pipeline.scheduler = components["scheduler"]  # the constructor overrules steps_offset 0
     pipeline.set_progress_bar_config(disable=True)

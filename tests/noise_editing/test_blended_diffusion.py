@@ -71,7 +71,7 @@ def test_the_known_region_has_the_level_just_reached(exact, gaussian, generator,
         assert float(kept.std()) == pytest.approx(exact.noise(time), rel=0.05)
         assert float(kept.mean()) == pytest.approx(exact.signal(time) * SOURCE, abs=0.03)
         if late:  # one step too noisy
-            assert float(kept.std()) > 1.1 * exact.noise(step.s)
+            assert float(kept.std()) > 1.03 * exact.noise(step.s)
 
 
 def test_the_wrong_level_leaves_noise_in_the_background(sd15, gaussian, generator):
@@ -216,8 +216,9 @@ def test_paste_keeps_the_source_s_pixels_and_softens_inside_the_mask():
 # The peer.
 
 
-@pytest.mark.parametrize(("strength", "steps"), [(1.0, 5), (0.6, 10), (0.58, 50)])
-@pytest.mark.parametrize("guidance_scale", [1.0, 7.5])
+@pytest.mark.parametrize(
+    ("strength", "steps", "guidance_scale"), [(1.0, 5, 7.5), (1.0, 3, 1.0), (0.6, 10, 7.5), (0.58, 50, 1.0)]
+)
 def test_parity_with_inpainting(tiny, strength, steps, guidance_scale):
     draws = torch.Generator().manual_seed(4)
     images = torch.rand(2, 3, 16, 16, generator=draws) * 2 - 1

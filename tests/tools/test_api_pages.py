@@ -43,10 +43,10 @@ def test_a_page_names_the_lessons_below_their_function():
     notebook = new_notebook(cells=[new_code_cell("from course.noise_editing.sdedit import sdedit")])
     users = lessons_by_name([("[First](a.md)", notebook), ("[Second](b.md)", notebook)], MODULES)
     pages = api_pages(MODULES, users)
-    assert set(pages) == {"core", "noise_editing", "tools"}
+    assert set(pages) == {"core", "noise_editing", "claims"}
     below = pages["noise_editing"].split("::: course.noise_editing.sdedit.sdedit")[1]
     assert "Used in: [First](a.md), [Second](b.md)." in below
-    assert "Used in" not in pages["core"] and "course.claims.record" in pages["tools"]
+    assert "Used in" not in pages["core"] and "::: course.claims.record" in pages["claims"]
 
 
 def test_the_library_is_read_from_its_files():

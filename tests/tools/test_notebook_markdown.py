@@ -66,9 +66,12 @@ def test_pictures_within_html_become_files_and_the_rest_stays(page):
     assert len(list((page.folder / "lesson_files").iterdir())) == 1, "the same picture is written once"
 
 
-def test_a_widget_becomes_a_note(page):
-    text = shown({"application/vnd.jupyter.widget-view+json": {}, "text/plain": "IntSlider(value=3)"}, page)
-    assert text.startswith('!!! tip "Live in JupyterLab"') and "IntSlider" not in text
+def test_a_widget_becomes_a_note_and_its_still_picture(page):
+    widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "IntSlider(value=3)"}
+    text = shown(widget, page)
+    assert text.startswith('!!! tip "Live in JupyterLab"') and "IntSlider" not in text and "<img" not in text
+    with_still = shown(widget | {"image/png": PNG}, page, alt="a still")
+    assert with_still.startswith(text) and 'alt="a still"' in with_still
 
 
 def test_stderr_is_dropped_and_an_error_shows_its_last_line(page):
