@@ -1,1 +1,1 @@
-"""Speed, side by side: each method against its bare U-Net calls and against diffusers. python -m benchmarks --help"""
+"""Speed, side by side: each method beside its bare U-Net calls and beside diffusers."""

@@ -1,7 +1,7 @@
 """Denoisers whose answer is exact, because their data have a formula: no weights, no training, no error.
 
-The best guess of x_0 from x_t, in mean square, is the posterior mean E[x_0 | x_t], and the best guess of eps is
-(x_t - signal * E[x_0 | x_t]) / noise: one answer in two forms. Both have a closed form for Gaussians, for
+The best guess of x_0 from x_t, in mean square, is the posterior mean E[x_0 | x_t], and the best guess of eps
+is (x_t - signal * E[x_0 | x_t]) / noise: one answer in two forms. Both have a closed form for Gaussians, for
 mixtures of them, and for any finite set of pictures.
 """
 
@@ -31,14 +31,14 @@ def gaussian(schedule: Schedule, mean: Tensor | float, variance: Tensor | float)
 
 def mixture(
     schedule: Schedule,
-    means: Float[Tensor, "k *shape"],
+    means: Float[Tensor, " k *shape"],
     variance: float = 0.0,
     weights: Float[Tensor, " k"] | None = None,
 ) -> Denoiser:
-    """The exact denoiser of a mixture of k Gaussians of one variance; at variance 0, of the k points themselves.
+    """The exact denoiser of a mixture of k Gaussians of one variance; at variance 0, of the k points alone.
 
-    weights: how often each is drawn, equally often where none are given. With no variance this is what a perfect
-    network would answer that had learnt the training set `means` by heart.
+    weights: how often each is drawn, equally often where none are given. With no variance this is what a
+    perfect network would answer that had learnt the training set `means` by heart.
     Raises ValueError for a negative variance, wrong weights, and at a time that has no noise.
     """
     shares = responsibilities(schedule, means, variance, weights)
@@ -53,7 +53,7 @@ def mixture(
 
 def responsibilities(
     schedule: Schedule,
-    means: Float[Tensor, "k *shape"],
+    means: Float[Tensor, " k *shape"],
     variance: float = 0.0,
     weights: Float[Tensor, " k"] | None = None,
 ) -> Callable[[Tensor, int], Tensor]:
@@ -82,9 +82,9 @@ def responsibilities(
 
 
 def draw(
-    means: Float[Tensor, "k *shape"], variance: float, n: int, generator: torch.Generator
-) -> Float[Tensor, "n *shape"]:
-    """n samples of the mixture of equal weights: data for a network that is compared with the exact answer."""
+    means: Float[Tensor, " k *shape"], variance: float, n: int, generator: torch.Generator
+) -> Float[Tensor, " n *shape"]:
+    """n samples of the mixture of equal weights: data for a network to compare with the exact answer."""
     _check_variance(variance)
     chosen = torch.randint(len(means), (n,), generator=generator)
     return means[chosen] + variance**0.5 * torch.randn(n, *means.shape[1:], generator=generator).to(means)

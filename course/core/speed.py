@@ -6,6 +6,8 @@ On a small model on a CPU this takes about a third off. The results are equal to
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
@@ -16,6 +18,28 @@ from course.core.model import Model
 Shape = tuple[Any, ...]
 
 
+class _Watch:
+    """Tells whether the parts that decide what a call does are still those of the beginning.
+
+    They are the modules, weights, hooks and attention processors. Asked at every call, so it must be quick.
+    """
+
+    def __init__(self, unet: nn.Module) -> None:
+        names = ("_modules", "_parameters", "_forward_hooks", "_forward_pre_hooks")
+        self.parts = [getattr(module, name) for module in unet.modules() for name in names]
+        self.attention = [vars(module) for module in unet.modules() if "processor" in vars(module)]
+        self.weights = list(unet.parameters())
+        self.before = self._now()
+
+    def changed(self) -> bool:
+        now = self._now()
+        return len(now) != len(self.before) or not all(map(is_, now, self.before))
+
+    def _now(self) -> list[object]:
+        processors = [attention.get("processor") for attention in self.attention]
+        return [*chain.from_iterable(map(dict.values, self.parts)), *processors]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TracedModel(Model):
     """A Model whose `predict` replays a trace. Everything else is the model's, the weights included.
@@ -24,14 +48,10 @@ class TracedModel(Model):
     Attention control, hooks, adapters and gradients all work: while one is there, the U-Net itself is called.
     """
 
-    patience: int = 20
+    patience: int
+    _watch: _Watch
     _asked: Counter[Shape] = field(default_factory=Counter)
     _traces: dict[Shape, Any] = field(default_factory=dict)
-    _plain: list[object] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._plain.extend(_parts(self.unet))
 
     def predict(self, x_t: Tensor, t: int | Tensor, text: Tensor) -> Tensor:
         """As Model.predict."""
@@ -50,10 +70,9 @@ class TracedModel(Model):
 
     def _may_replay(self, x_t: Tensor, text: Tensor) -> bool:
         """False where a gradient is wanted, or where somebody reaches into the U-Net."""
-        if torch.is_grad_enabled() and (x_t.requires_grad or text.requires_grad):
+        if torch.is_grad_enabled() and any(w.requires_grad for w in (x_t, text, *self._watch.weights)):
             return False
-        parts = _parts(self.unet)
-        return len(parts) == len(self._plain) and all(map(lambda a, b: a is b, parts, self._plain))
+        return not self._watch.changed()
 
 
 def traced(model: Model, patience: int = 20) -> TracedModel:
@@ -63,20 +82,8 @@ def traced(model: Model, patience: int = 20) -> TracedModel:
     """
     if patience < 0:
         raise ValueError(f"patience must be 0 calls or more, got {patience}")
-    return TracedModel(**{f.name: getattr(model, f.name) for f in fields(Model)}, patience=patience)
-
-
-def _parts(unet: nn.Module) -> list[object]:
-    """Every object that decides what a call does: modules, weights, attention processors, hooks."""
-    parts: list[object] = []
-    for module in unet.modules():
-        inside = module.__dict__
-        parts.append(module)
-        parts.extend(inside["_parameters"].values())
-        parts.extend(inside["_forward_hooks"].values())
-        parts.extend(inside["_forward_pre_hooks"].values())
-        parts.append(inside.get("processor"))
-    return parts
+    shared = {field.name: getattr(model, field.name) for field in fields(Model)}
+    return TracedModel(**shared, patience=patience, _watch=_Watch(model.unet))
 
 
 class _Call(nn.Module):

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-WAVES = 5
+SPACE_WAVES, TIME_WAVES = 2, 5
 
 
 class PointDenoiser(nn.Module):
-    """A network eps(x_t, t) for points of `dims` numbers, about 40,000 weights.
+    """A network eps(x_t, t) for points of `dims` numbers, about 36,000 weights.
 
     t: one time, or [b] times, below T. Raises ValueError for points of another size.
     """
@@ -16,7 +16,8 @@ class PointDenoiser(nn.Module):
     def __init__(self, T: int, generator: torch.Generator, dims: int = 2, width: int = 128) -> None:
         super().__init__()
         self.T, self.dims = T, dims
-        sizes = ((dims + 1) * (1 + 2 * WAVES), width, width, width)
+        inputs = dims * (1 + 2 * SPACE_WAVES) + 1 + 2 * TIME_WAVES
+        sizes = (inputs, width, width, width)
         layers = [part for i in range(3) for part in (_linear(sizes[i], sizes[i + 1], generator), nn.SiLU())]
         self.layers = nn.Sequential(*layers, _linear(width, dims, generator))
 
@@ -24,10 +25,13 @@ class PointDenoiser(nn.Module):
         if x_t.ndim != 2 or x_t.shape[1] != self.dims:
             raise ValueError(f"points must be [b {self.dims}], got {list(x_t.shape)}")
         time = torch.as_tensor(t, device=x_t.device).expand(len(x_t))[:, None] / self.T
-        numbers = torch.cat([x_t, time], 1)
-        # As waves of several lengths, without which small networks learn only smooth functions.
-        angles = (numbers[:, None] * 2.0 ** torch.arange(WAVES, device=x_t.device)[:, None]).flatten(1)
-        return self.layers(torch.cat([numbers, angles.sin(), angles.cos()], 1))
+        return self.layers(torch.cat([_waves(x_t, SPACE_WAVES), _waves(time, TIME_WAVES)], 1))
+
+
+def _waves(numbers: Float[Tensor, "b d"], count: int) -> Tensor:
+    """The numbers and waves of them: given numbers alone, small networks learn smooth functions only."""
+    angles = (numbers[:, None] * 2.0 ** torch.arange(count, device=numbers.device)[:, None]).flatten(1)
+    return torch.cat([numbers, angles.sin(), angles.cos()], 1)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
@@ -51,7 +55,9 @@ def points_in(mask: Tensor) -> Float[Tensor, "k 2"]:
     return points / points.square().mean().sqrt()
 
 
-def density(points: Float[Tensor, "n 2"], reach: float = 3.0, size: int = 48) -> Float[Tensor, "1 1 size size"]:
+def density(
+    points: Float[Tensor, "n 2"], reach: float = 3.0, size: int = 32
+) -> Float[Tensor, "1 1 size size"]:
     """How many of the points lie in each cell of a square from -reach to reach, as a picture in [0, 1].
 
     White where there is none; black from twice the mean of the cells that hold any.

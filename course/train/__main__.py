@@ -64,11 +64,12 @@ def main() -> None:
         autoencoder.train(work, **steps("autoencoder")).save_pretrained(work / "vae")
     if "text" in asked.stages:
         export.save_clip(clip_folder, text.train(work, **steps("text")), tokenizer)
-    vae = _frozen(AutoencoderKL.from_pretrained(work / "vae"))
     if "recogniser" in asked.stages:
+        vae = _frozen(AutoencoderKL.from_pretrained(work / "vae"))
         trained = recogniser.train(work, vae, **steps("recogniser"))
         export.save_recogniser(asked.out / "recogniser.safetensors", trained)
     if "denoiser" in asked.stages:
+        vae = _frozen(AutoencoderKL.from_pretrained(work / "vae"))
         clip = _frozen(CLIPModel.from_pretrained(clip_folder))
         encoder = export.text_encoder_of(clip)
         unet: UNet2DConditionModel = denoiser.train(work, vae, encoder, tokenizer, **steps("denoiser"))

@@ -198,7 +198,7 @@ colour, background) in eleven is held out of all training. Reports use seeds fro
 is Noto Emoji (see `course/world/art`). Everything is made by `python -m course.train`, in float32
 on a CPU or in what `accelerate` chooses elsewhere: the autoencoder (L1, L2, edges, a little KL),
 CLIP (contrastive, with one-word-changed captions as extra wrong answers), the recogniser, and the
-denoiser (noise prediction, min-SNR-5 weights, one caption in ten empty, averaged weights). The
+denoiser (v prediction, min-SNR weights, one caption in ten empty, averaged weights). The
 seeds are in the code. Steps taken: {steps}.
 
 ![Training losses](losses.png)

@@ -133,7 +133,7 @@ def frechet_distance(recogniser: Recogniser, a: Tensor, b: Tensor) -> float:
         raise ValueError(f"two sets of at least two pictures are needed, got {len(a)} and {len(b)}")
     x, y = (recogniser.features(images.float()).double().numpy() for images in (a, b))
     cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    values, vectors = np.linalg.eigh(cov_x)  # half-dead features make it singular, which sqrtm does not take well
+    values, vectors = np.linalg.eigh(cov_x)  # silent features make it singular: no sqrtm
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ cov_y @ root).clip(0)).sum()
     return float(((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(cov_x) + np.trace(cov_y) - 2 * cross)

@@ -38,7 +38,8 @@ def test_the_guess_is_the_posterior_mean(sd15, t):
     seen = Normal(sd15.signal(t) * x_0, sd15.noise(t)).log_prob(x_t).exp()
     mean = (prior * seen * x_0).sum(1) / (prior * seen).sum(1)
     eps = mixture(sd15, torch.tensor([[-1.0], [2.0]], dtype=torch.float64), 0.09)(x_t, t)
-    torch.testing.assert_close(((x_t - sd15.noise(t) * eps) / sd15.signal(t))[:, 0], mean, rtol=1e-6, atol=1e-6)
+    guess = (x_t - sd15.noise(t) * eps) / sd15.signal(t)
+    torch.testing.assert_close(guess[:, 0], mean, rtol=1e-6, atol=1e-6)
 
 
 def test_a_mixture_of_one_is_a_gaussian(sd15):
@@ -58,13 +59,21 @@ def test_nothing_predicts_the_noise_better(sd15, generator, t):
         return (guess - eps).square().mean().item()
 
     exact = mixture(sd15, CENTRES, 0.04)(x_t, t)
-    others = [exact * 1.05, exact * 0.95, exact + 0.1, mixture(sd15, CENTRES, 0.09)(x_t, t), gaussian(sd15, 0, 1)(x_t, t)]
+    others = [
+        exact * 1.05,
+        exact * 0.95,
+        exact + 0.1,
+        mixture(sd15, CENTRES, 0.09)(x_t, t),
+        gaussian(sd15, 0, 1)(x_t, t),
+    ]
     assert all(error(exact) < error(other) for other in others)
 
 
 def test_sampling_gives_back_the_data(sd15, generator):
     points = torch.randn(20, 3, 8, 8, generator=generator)
-    out = last(sample(mixture(sd15, points), torch.randn(6, 3, 8, 8, generator=generator), sd15.times(50), sd15))
+    out = last(
+        sample(mixture(sd15, points), torch.randn(6, 3, 8, 8, generator=generator), sd15.times(50), sd15)
+    )
     nearest = torch.cdist(out.flatten(1), points.flatten(1)).min(1)
     assert nearest.values.max() < 0.03 * 192**0.5 * 2  # sd15's last level keeps a noise of 0.03
     assert len(set(nearest.indices.tolist())) > 1

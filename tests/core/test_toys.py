@@ -35,14 +35,18 @@ def test_training_comes_near_the_exact_answer(sd15, generator):
 
     def batches(steps):
         for _ in range(steps):
-            eps = torch.randn(256, 2, generator=generator)
-            yield draw(CORNERS, variance, 256, generator), eps, torch.randint(1000, (256,), generator=generator)
+            eps = torch.randn(128, 2, generator=generator)
+            yield (
+                draw(CORNERS, variance, 128, generator),
+                eps,
+                torch.randint(1000, (128,), generator=generator),
+            )
 
     def loss(batch, model=trained):
         x_0, eps, t = batch
         return denoising_loss(lambda x_t, t, _: model(x_t, t), sd15, x_0, None, eps, t)
 
-    for _ in fit(loss, batches(400), trained.parameters(), 4e-3, schedule=warmup_stable_decay(400, 20)):
+    for _ in fit(loss, batches(300), trained.parameters(), 4e-3, schedule=warmup_stable_decay(300, 20)):
         pass
     trained.requires_grad_(False)
     exact, errors = mixture(sd15, CORNERS, variance), []

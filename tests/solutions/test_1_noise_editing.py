@@ -1,0 +1,179 @@
+"""The exercises of chapter 1: the stub breaks nothing, the solution passes, typical mistakes do not."""
+
+import ast
+import runpy
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import median_filter
+
+from course.core.sampling import blend, ddim_step, noise_like
+from course.core.schedule import CLEAN
+
+HERE = Path(__file__).parent / "1_noise_editing"
+LESSONS = Path(__file__).parents[2] / "notebooks" / "1_noise_editing"
+BEFORE = {"1_sdedit": ["toy", "toy-check"], "2_blended_diffusion": ["toy"]}  # cells that the exercises need
+EXERCISES = {
+    "share_after": ("1_sdedit", "exercise-1"),
+    "simulated_strokes": ("1_sdedit", "exercise-2"),
+    "by_hand": ("2_blended_diffusion", "exercise-1"),
+    "listening": ("2_blended_diffusion", "exercise-2"),
+}
+
+
+@cache
+def cells(lesson):
+    code = nbformat.read(LESSONS / f"{lesson}.ipynb", as_version=4).cells
+    return {cell.id: ast.parse(cell.source) for cell in code if cell.cell_type == "code"}
+
+
+def run(tree, names):
+    exec(compile(tree, "lesson", "exec"), names)
+
+
+@cache
+def prepared(lesson):
+    """What an exercise finds: the imports, every function that the lesson defines, and the cells it needs."""
+    names = {}
+    run(cells(lesson)["imports"], names)
+    found = [node for tree in cells(lesson).values() for node in tree.body]
+    run(ast.Module([node for node in found if isinstance(node, ast.FunctionDef)], []), names)
+    for each in BEFORE[lesson]:
+        run(cells(lesson)[each], names)
+    return names
+
+
+def told(name, answer, capsys):
+    """What the exercise's cell prints when `answer` stands in the place of the stub."""
+    lesson, cell = EXERCISES[name]
+    check = [node for node in cells(lesson)[cell].body if getattr(node, "name", None) != name]
+    capsys.readouterr()
+    run(ast.Module(check, []), prepared(lesson) | {name: answer})
+    return capsys.readouterr().out
+
+
+@cache
+def solution(name):
+    return runpy.run_path(str(HERE / f"{EXERCISES[name][0]}.py"))[name]
+
+
+def test_every_exercise_has_a_solution():
+    asked = {
+        node.name
+        for lesson in BEFORE
+        for cell, tree in cells(lesson).items()
+        if cell.startswith("exercise-")
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert asked == set(EXERCISES) == set(MISTAKES)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_stub_is_not_done_yet(name, capsys):
+    assert "not done yet" in told(name, prepared(EXERCISES[name][0])[name], capsys)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_solution_passes(name, capsys):
+    assert "Right" in told(name, solution(name), capsys)
+
+
+def once_only(repeats, signal, noise, std):
+    return (signal * std) ** 2 / ((signal * std) ** 2 + noise**2)
+
+
+def divided(repeats, signal, noise, std):
+    return once_only(repeats, signal, noise, std) / repeats
+
+
+def no_spread(repeats, signal, noise, std):
+    return (signal**2) ** repeats
+
+
+def no_median(pixels):
+    return np.array(Image.fromarray(pixels).quantize(6).convert("RGB"))
+
+
+def all_colours(pixels):
+    return median_filter(pixels, size=(7, 7, 1))
+
+
+def one_colour(pixels):
+    return np.full_like(pixels, int(pixels.mean()))
+
+
+def pasted_at_the_end(denoise, source, mask, noise, walk, schedule):
+    x = schedule.add_noise(source, noise, walk[0])
+    for t, s in pairwise(walk):
+        x = ddim_step(schedule, x, denoise(x, t), t, s).x_s
+    return blend(x, source, mask)
+
+
+def one_step_too_noisy(denoise, source, mask, noise, walk, schedule):
+    x = schedule.add_noise(source, noise, walk[0])
+    for t, s in pairwise(walk):
+        step = ddim_step(schedule, x, denoise(x, t), t, s)
+        x = blend(step.x_s, source if s == CLEAN else schedule.add_noise(source, noise, t), mask)
+    return x
+
+
+def noise_left_at_the_end(denoise, source, mask, noise, walk, schedule):
+    x = schedule.add_noise(source, noise, walk[0])
+    for t, s in pairwise(walk):
+        step = ddim_step(schedule, x, denoise(x, t), t, s)
+        x = blend(step.x_s, schedule.add_noise(source, noise, max(s, 0)), mask)
+    return x
+
+
+def mask_turned_round(denoise, source, mask, noise, walk, schedule):
+    return solution("by_hand")(denoise, source, 1 - mask, noise, walk, schedule)
+
+
+def never_again(denoise, source, mask, walk, schedule, again, generator):
+    return solution("listening")(denoise, source, mask, walk, schedule, 1, generator)
+
+
+def back_without_noise(denoise, source, mask, walk, schedule, again, generator):
+    x = schedule.add_noise(source, noise_like(source, generator), walk[0])
+    for t, s in pairwise(walk):
+        for turn in range(again):
+            x_s = ddim_step(schedule, x, denoise(x, t), t, s).x_s
+            fresh = noise_like(source, generator)
+            x_s = blend(x_s, source if s == CLEAN else schedule.add_noise(source, fresh, s), mask)
+            x = x_s * schedule.signal(t) / schedule.signal(s) if turn < again - 1 else x_s
+    return x
+
+
+def back_too_far(denoise, source, mask, walk, schedule, again, generator):
+    x = schedule.add_noise(source, noise_like(source, generator), walk[0])
+    for t, s in pairwise(walk):
+        for turn in range(again):
+            x_s = ddim_step(schedule, x, denoise(x, t), t, s).x_s
+            fresh = noise_like(source, generator)
+            x_s = blend(x_s, source if s == CLEAN else schedule.add_noise(source, fresh, s), mask)
+            x = schedule.add_noise(x_s, noise_like(source, generator), t) if turn < again - 1 else x_s
+    return x
+
+
+MISTAKES = {
+    "share_after": [once_only, divided, no_spread],
+    "simulated_strokes": [no_median, all_colours, one_colour],
+    "by_hand": [pasted_at_the_end, one_step_too_noisy, noise_left_at_the_end, mask_turned_round],
+    "listening": [never_again, back_without_noise, back_too_far],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [(name, answer) for name, answers in MISTAKES.items() for answer in answers],
+    ids=lambda part: getattr(part, "__name__", part),
+)
+def test_a_typical_mistake_is_caught(name, answer, capsys):
+    with pytest.raises(AssertionError):
+        told(name, answer, capsys)
