@@ -43,8 +43,8 @@ class DenoiserLoss(nn.Module):
     """Squared error of v = signal eps - noise x_0 (Salimans and Ho 2022, arXiv:2202.00512).
 
     Where the network predicts eps, the noisiest levels, which decide what is where, hardly count: eps is
-    almost x_t there. Predicting v weighs the error of x_0 by SNR + 1; the SNR is cut off at 4, as min-SNR does
-    (arXiv:2303.09556).
+    almost x_t there. Predicting v weighs the error of x_0 by SNR + 1; the SNR is cut off at 4 (min-SNR,
+    arXiv:2303.09556).
     """
 
     alpha_bar: Tensor
