@@ -64,7 +64,7 @@ def test_nothing_predicts_the_noise_better(sd15, generator, t):
         exact * 0.95,
         exact + 0.1,
         mixture(sd15, CENTRES, 0.09)(x_t, t),
-        gaussian(sd15, 0, 1)(x_t, t),
+        gaussian(sd15, 0.0, 1.0)(x_t, t),
     ]
     assert all(error(exact) < error(other) for other in others)
 
