@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +33,13 @@ def kept(claim_id: str) -> Measured:
         },
     }
     return {name: around(mean) for name, mean in means[claim_id].items()}
+
+
+@pytest.fixture(autouse=True)
+def holding(monkeypatch):
+    """Verdicts change with the weights; these tests are of the rules, and take every claim to hold."""
+    for claim_id, claim in CLAIMS.items():
+        monkeypatch.setitem(CLAIMS, claim_id, replace(claim, verdict="holds", reason=""))
 
 
 BREAKING: dict[str, list[dict[str, float]]] = {
