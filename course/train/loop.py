@@ -37,6 +37,8 @@ class Run:
     """Trains `model`, whose forward takes a batch and returns its loss, and keeps a checkpoint in `folder`.
 
     batch(step) makes the whole batch of a step; the same step always gives the same batch.
+    prepare: what each process does to its own share of the batch before the model takes it.
+    optimizer: AdamW unless given; its state is tensors named exp_avg, exp_avg_sq, step.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Run:
         weight_decay: float = 0.01,
         average: float = 0.999,
         every: float = 120.0,
+        optimizer: torch.optim.Optimizer | None = None,
+        prepare: Callable[[Batch], Batch] = lambda batch: batch,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
@@ -68,10 +72,13 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self.model = model
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        optimizer = torch.optim.AdamW(
-            self.trained.values(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay
-        )
+        if optimizer is None:
+            optimizer = torch.optim.AdamW(
+                self.trained.values(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay
+            )
+        self.prepare = prepare
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.state = optimizer.state  # only now: `prepare` put another in its place
         self.average = Average(self.trained.values(), average)
         self.step = 0
         if self.path.exists():
@@ -81,16 +88,16 @@ class Run:
         with safe_open(self.path, "pt") as file:
             saved = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             self.step = int(file.metadata()["step"])
-        moments: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
             for i, (name, weight) in enumerate(self.trained.items()):
                 weight.copy_(saved[f"weight.{name}"])
                 self.average.weights[i].copy_(saved[f"average.{name}"])
-                moments[i] = {key: saved[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")}
-                moments[i]["step"] = torch.tensor(float(self.step))
+                self.state[weight] = {
+                    key: saved[f"{key}.{name}"].to(weight.device if key != "step" else "cpu")
+                    for key in ("exp_avg", "exp_avg_sq", "step")
+                    if f"{key}.{name}" in saved
+                }
         self.average.steps = self.step
-        state = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**state, "state": moments})
         self._trim_log()
 
     def _trim_log(self) -> None:
@@ -104,13 +111,11 @@ class Run:
         """Write the checkpoint aside, then put it in place."""
         if not self.accelerator.is_main_process:
             return
-        state = self.optimizer.state_dict()["state"]
         tensors = {}
         for i, (name, weight) in enumerate(self.trained.items()):
             tensors[f"weight.{name}"] = weight.detach()
             tensors[f"average.{name}"] = self.average.weights[i]
-            for key in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{key}.{name}"] = state[i][key]
+            tensors |= {f"{key}.{name}": value for key, value in self.state[weight].items()}
         aside = self.path.with_suffix(".part")
         save_file(
             {k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata={"step": str(self.step)}
@@ -119,7 +124,7 @@ class Run:
 
     def _batches(self) -> Iterator[Batch]:
         for step in range(self.step, self.steps):
-            yield share(self.batch(step), self.accelerator)
+            yield self.prepare(share(self.batch(step), self.accelerator))
 
     def train(self, show: Callable[[str], Any] = print) -> None:
         """Train from the checkpoint to the last step, then leave the averaged weights in the model."""

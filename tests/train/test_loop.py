@@ -18,7 +18,7 @@ from course.train.loop import Run, generator_for, share
 SCRIPT = str(Path(__file__).with_name("tiny_run.py"))
 
 
-def finish(folder, steps, *, processes=1):
+def finish(folder, steps, *, processes=1, optimizer="adamw"):
     launch = [sys.executable]
     if processes > 1:
         port = str(29_500 + hash(str(folder)) % 400)
@@ -34,7 +34,10 @@ def finish(folder, steps, *, processes=1):
             "no",
         ]
     done = subprocess.run(
-        [*launch, SCRIPT, str(folder), str(steps)], capture_output=True, text=True, timeout=300
+        [*launch, SCRIPT, str(folder), str(steps), "0", optimizer],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return load_file(folder / "final.safetensors"), done.stdout
@@ -50,10 +53,12 @@ def assert_same(a, b, tolerance=0.0):
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=tolerance)
 
 
-def test_killed_at_any_moment_it_goes_on_from_its_checkpoint(tmp_path, uninterrupted):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_killed_at_any_moment_it_goes_on_from_its_checkpoint(tmp_path, tmp_path_factory, optimizer):
+    uninterrupted = finish(tmp_path_factory.mktemp(optimizer), 60, optimizer=optimizer)[0]
     for _ in range(3):
         victim = subprocess.Popen(
-            [sys.executable, SCRIPT, str(tmp_path), "60", "0.05"], stdout=subprocess.DEVNULL
+            [sys.executable, SCRIPT, str(tmp_path), "60", "0.05", optimizer], stdout=subprocess.DEVNULL
         )
         seen = time.monotonic()
         before = (
@@ -68,7 +73,7 @@ def test_killed_at_any_moment_it_goes_on_from_its_checkpoint(tmp_path, uninterru
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         load_file(tmp_path / "line.safetensors")  # whole, whenever it was killed
-    weights, said = finish(tmp_path, 60)
+    weights, said = finish(tmp_path, 60, optimizer=optimizer)
     begun = int(said.split()[-1])
     assert begun >= 3, "each life must have kept at least a checkpoint"
     assert_same(weights, uninterrupted)

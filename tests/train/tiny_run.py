@@ -1,4 +1,4 @@
-"""A training run small enough to kill: `python tiny_run.py FOLDER STEPS [SECONDS_A_STEP]`."""
+"""A training run small enough to kill: `python tiny_run.py FOLDER STEPS SECONDS_A_STEP [adamw|muon]`."""
 
 import sys
 import time
@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from course.train.loop import Run, generator_for
+from course.train.muon import Muon
 
 
 class Line(nn.Module):
@@ -24,7 +25,7 @@ class Line(nn.Module):
 
 def main() -> None:
     folder, steps = Path(sys.argv[1]), int(sys.argv[2])
-    pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    pause = float(sys.argv[3])
     torch.manual_seed(0)
 
     def batch(step: int) -> dict[str, Tensor]:
@@ -33,7 +34,8 @@ def main() -> None:
         return {"x": x, "y": x.sum(1, keepdim=True)}
 
     model = Line()
-    run = Run("line", model, batch, folder, steps=steps, lr=0.05, every=0.2)
+    muon = Muon([model.layer.weight], [model.layer.bias], 0.05) if "muon" in sys.argv else None
+    run = Run("line", model, batch, folder, steps=steps, lr=0.05, every=0.2, optimizer=muon)
     print(f"from step {run.step}", flush=True)
     run.train(show=lambda text: None)
     if run.accelerator.is_main_process:
