@@ -31,12 +31,12 @@ def settings(root: Path) -> dict[str, Any]:
 
 def header(notebook: str, seconds: float, repo_url: str) -> str:
     """What stands below a lesson's title: how to open it, and how long it ran."""
-    repository = repo_url.removeprefix("https://github.com/").rstrip("/")
-    colab = f"https://colab.research.google.com/github/{repository}/blob/main/{notebook}"
-    return (
-        f"[Open in Colab]({colab}){{ .md-button }} [Run locally](../../run.md){{ .md-button }}\n\n"
-        f"`{notebook}` · ran in {seconds:.0f} s when this page was built"
-    )
+    buttons = "[Run locally](../../run.md){ .md-button }"
+    if repo_url:
+        repository = repo_url.removeprefix("https://github.com/").rstrip("/")
+        colab = f"https://colab.research.google.com/github/{repository}/blob/main/{notebook}"
+        buttons = f"[Open in Colab]({colab}){{ .md-button }} {buttons}"
+    return f"{buttons}\n\n`{notebook}` · ran in {seconds:.0f} s when this page was built"
 
 
 def build_lessons(root: Path, docs: Path) -> dict[str, list[tuple[str, str]]]:

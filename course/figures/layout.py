@@ -73,7 +73,7 @@ def _cell_width(pixels: Sequence[Pixels], room: int) -> int:
 
 
 def _wrapped(texts: Sequence[str], width: int) -> list[str]:
-    return [textwrap.fill(str(text), max(4, int(width / LETTER))) for text in texts]
+    return [textwrap.fill(str(text), max(4, int(width / LETTER)), break_long_words=False) for text in texts]
 
 
 def _height(texts: Sequence[str]) -> int:

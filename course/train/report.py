@@ -119,13 +119,15 @@ def _save_png(data: bytes, file: Path) -> None:
 
 
 def _samples(model: Model, file: Path) -> None:
-    scenes = (
-        report_scenes(16, 1, False, 1301) + report_scenes(8, 2, False, 1302) + report_scenes(8, 1, True, 1303)
-    )
-    prompts = [caption(scene) for scene in scenes]
+    drawn = [
+        *report_scenes(12, 1, False, 1301),
+        *report_scenes(6, 2, False, 1302),
+        *report_scenes(6, 1, True, 1303),
+    ]
+    prompts = [caption(scene) for scene in drawn]
     pictures = draw(model, prompts, seed=1300)
-    titles = [p.replace(" to the left of ", "\nleft of ").replace(" of a", " of\na", 1) for p in prompts]
-    _save_png(grid(pictures, titles=titles, columns=8, alt="Pictures drawn from 32 unseen prompts").png, file)
+    alt = "Pictures drawn from 24 unseen prompts: two rows of one sticker, one of two, one held out"
+    _save_png(grid(pictures, titles=prompts, columns=6, alt=alt).png, file)
 
 
 def _losses(folder: Path, stages: tuple[str, ...], file: Path) -> dict[str, int]:
@@ -179,7 +181,9 @@ of this package (`course.world`) and on nothing else.
 `diffusers.StableDiffusionPipeline.from_pretrained` opens the folder `stickers`. Measured {today} by
 `python -m course.train report`.
 
-![Pictures drawn from 32 prompts that training never saw](samples.png)
+![Pictures drawn from 24 prompts that no tuning saw](samples.png)
+
+Rows: one sticker, one sticker, two stickers, one sticker in a combination held out of training.
 
 ## Parts
 

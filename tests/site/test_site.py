@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tools import notebooks
-from tools.build_site import assemble, claims_table, read_claims, render
+from tools.build_site import assemble, claims_table, header, read_claims, render
 from tools.check_site import browser_problems, file_problems
 from tools.notebooks import ROOT
 
@@ -91,9 +91,14 @@ def test_the_browser_finds_nothing_wrong(site, chromium):
 
 def test_a_lesson_shows_its_outputs_and_how_to_open_it(site):
     page = (site / "lessons" / "0_start" / "1_trial.html").read_text("utf8")
-    assert "colab.research.google.com/github/" in page and "Run locally" in page
+    assert "Run locally" in page and "colab" not in page, "the course as it is names no repository"
     assert 'alt="three squares"' in page and "frame-slider" in page and "Live in JupyterLab" in page
     assert "base64" not in page and "def</span>" in page, "pictures are files, the library's source is shown"
+
+
+def test_a_published_course_opens_in_colab():
+    button = header("notebooks/1.ipynb", 3, "https://github.com/someone/course/")
+    assert "colab.research.google.com/github/someone/course/blob/main/notebooks/1.ipynb" in button
 
 
 def test_the_library_lists_the_lessons_that_use_a_function(site):
