@@ -29,6 +29,14 @@ def _replace(aside: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _forget_paths(folder: Path) -> None:
+    """The libraries write down which directory a part was loaded from; that is nobody else's business."""
+    for file in folder.rglob("config.json"):
+        config = json.loads(file.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def save_pipeline(
     folder: Path,
     vae: AutoencoderKL,
@@ -51,6 +59,7 @@ def save_pipeline(
     shutil.rmtree(aside, ignore_errors=True)
     pipeline.to(dtype=torch.float16).save_pretrained(aside)
     pipeline.to(dtype=torch.float32)
+    _forget_paths(aside)
     _replace(aside, folder)
 
 
@@ -63,6 +72,7 @@ def save_clip(folder: Path, clip: CLIPModel, tokenizer: PreTrainedTokenizerFast)
     tokenizer.save_pretrained(aside)
     seen = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": clip.config.vision_config.image_size}
     (aside / "preprocessor_config.json").write_text(json.dumps(seen) + "\n")
+    _forget_paths(aside)
     _replace(aside, folder)
 
 

@@ -36,6 +36,11 @@ def test_sizes_and_kinds_of_files():
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".md", ".png"}
 
 
+def test_no_file_says_where_it_was_made():
+    for file in WEIGHTS.rglob("*.json"):
+        assert "_name_or_path" not in file.read_text(), f"{file} names a directory of the machine it came from"
+
+
 def test_diffusers_opens_the_directory_alone(stickers):
     pipeline = StableDiffusionPipeline.from_pretrained(
         WEIGHTS / "stickers", local_files_only=True, dtype=torch.float32
