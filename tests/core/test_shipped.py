@@ -38,7 +38,7 @@ def test_sizes_and_kinds_of_files():
 
 def test_no_file_says_where_it_was_made():
     for file in WEIGHTS.rglob("*.json"):
-        assert "_name_or_path" not in file.read_text(), f"{file} names a directory of the machine it came from"
+        assert "_name_or_path" not in file.read_text(), f"{file} names a directory elsewhere"
 
 
 def test_diffusers_opens_the_directory_alone(stickers):
