@@ -6,8 +6,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from course.core.model import Model
 from course.core.schedule import Schedule
 from course.train import autoencoder, denoiser
-from course.train.export import text_encoder_of
-from course.train.text import make_clip, make_tokenizer
+from course.train.text import make_text_encoder, make_tokenizer
 
 
 def random_model() -> Model:
@@ -17,7 +16,7 @@ def random_model() -> Model:
         return Model(
             unet=UNet2DConditionModel(**denoiser.CONFIG),
             vae=AutoencoderKL(**autoencoder.CONFIG),
-            text_encoder=text_encoder_of(make_clip()),
+            text_encoder=make_text_encoder().eval().requires_grad_(False),
             tokenizer=make_tokenizer(),
             schedule=Schedule.from_config(denoiser.SCHEDULER),
             scheduler_config=denoiser.SCHEDULER,

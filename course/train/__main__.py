@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPModel
+from diffusers import AutoencoderKL
 
 from course.train import autoencoder, denoiser, export, recogniser, report, text
 
@@ -53,7 +52,6 @@ def main() -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     asked.out.mkdir(parents=True, exist_ok=True)
-    stickers, clip_folder = asked.out / "stickers", asked.out / "clip"
     work = asked.folder
     tokenizer = text.make_tokenizer()
 
@@ -63,17 +61,15 @@ def main() -> None:
     if "autoencoder" in asked.stages:
         autoencoder.train(work, **steps("autoencoder")).save_pretrained(work / "vae")
     if "text" in asked.stages:
-        export.save_clip(clip_folder, text.train(work, **steps("text")), tokenizer)
+        export.save_clip(asked.out / "clip", text.train(work, **steps("text")), tokenizer)
     if "recogniser" in asked.stages:
         vae = _frozen(AutoencoderKL.from_pretrained(work / "vae"))
         trained = recogniser.train(work, vae, **steps("recogniser"))
         export.save_recogniser(asked.out / "recogniser.safetensors", trained)
     if "denoiser" in asked.stages:
         vae = _frozen(AutoencoderKL.from_pretrained(work / "vae"))
-        clip = _frozen(CLIPModel.from_pretrained(clip_folder))
-        encoder = export.text_encoder_of(clip)
-        unet: UNet2DConditionModel = denoiser.train(work, vae, encoder, tokenizer, **steps("denoiser"))
-        export.save_pipeline(stickers, vae, clip, tokenizer, unet)
+        unet, encoder = denoiser.train(work, vae, tokenizer, **steps("denoiser"))
+        export.save_pipeline(asked.out / "stickers", vae, encoder, tokenizer, unet)
     if "report" in asked.stages:
         report.write(asked.out, work, asked.prompts)
 

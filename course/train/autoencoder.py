@@ -78,7 +78,7 @@ def psnr(vae: AutoencoderKL, seed: int = 1001, n: int = 1024) -> float:
     """Decibels of mean squared error over `n` scenes that training never saw."""
     total = 0.0
     for i in range(0, n, 64):
-        x = as_images(list(scenes(seed + i, 64, held_out=None)))
+        x = as_images(list(scenes(seed + i, 64, held_out=None, anywhere=True)))
         total += (
             vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1) - x
         ).square().mean().item() * 64

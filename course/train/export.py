@@ -13,13 +13,6 @@ from course.train.denoiser import SCHEDULER
 from course.world.recogniser import Recogniser
 
 
-def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
-    """The text half of a CLIP, frozen."""
-    encoder = CLIPTextModel(clip.config.text_config)
-    encoder.load_state_dict(clip.text_model.state_dict())
-    return encoder.eval().requires_grad_(False)
-
-
 def _replace(aside: Path, folder: Path) -> None:
     old = folder.with_suffix(".old")
     shutil.rmtree(old, ignore_errors=True)
@@ -40,14 +33,14 @@ def _forget_paths(folder: Path) -> None:
 def save_pipeline(
     folder: Path,
     vae: AutoencoderKL,
-    clip: CLIPModel,
+    text_encoder: CLIPTextModel,
     tokenizer: PreTrainedTokenizerFast,
     unet: UNet2DConditionModel,
 ) -> None:
     """Write the directory that `StableDiffusionPipeline.from_pretrained` opens."""
     pipeline = StableDiffusionPipeline(
         vae=vae,
-        text_encoder=text_encoder_of(clip),
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
         scheduler=DDIMScheduler(**SCHEDULER),

@@ -67,7 +67,7 @@ def train(
     recogniser = Recogniser()
 
     def batch(step: int) -> dict[str, Tensor]:
-        scenes = training_scenes(seed, step, batch_size)
+        scenes = training_scenes(seed, step, batch_size, anywhere=True)
         images = disturbed(as_images(scenes), vae if step > 0.6 * steps else None, generator_for(seed, step))
         return {"images": images, **labels(scenes)}
 
@@ -86,7 +86,7 @@ def _settle(recogniser: Recogniser, vae: AutoencoderKL, seed: int, batch_size: i
     recogniser.train()
     with torch.no_grad():
         for step in range(30):
-            images = as_images(training_scenes(seed, 10_000_000 + step, batch_size))
+            images = as_images(training_scenes(seed, 10_000_000 + step, batch_size, anywhere=True))
             recogniser(disturbed(images, vae, generator_for(seed, step)))
 
 
@@ -111,4 +111,4 @@ def accuracy(
 def held_out_scenes(n: int = 2000, seed: int = 1002) -> list[Scene]:
     """Scenes that training never drew, half of them with a held-out combination."""
     dice = Dice(seed)
-    return [sample_scene(dice, held_out=bool(i % 2)) for i in range(n)]
+    return [sample_scene(dice, held_out=bool(i % 2), anywhere=True) for i in range(n)]

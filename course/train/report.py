@@ -191,8 +191,8 @@ Rows: one sticker, one sticker, two stickers, one sticker in a combination held 
 |---|---|---|
 | denoiser | `UNet2DConditionModel`, 16 x 16 x 8 latents, cross-attention at 16 x 16 and 8 x 8 | {unet} |
 | autoencoder | `AutoencoderKL`, 64 x 64 pixels to 16 x 16 x 8 latents | {vae} |
-| text encoder | `CLIPTextModel`, frozen while the denoiser was trained | {text} |
-| `clip` | the `CLIPModel` that the text encoder is half of: the course's CLIP score | |
+| text encoder | `CLIPTextModel`, trained with the denoiser | {text} |
+| `clip` | a `CLIPModel` of its own, for the course's CLIP score | |
 | `recogniser.safetensors` | `course.world.recogniser.Recogniser`, the measuring instrument | |
 
 ## Data and recipe
@@ -202,8 +202,8 @@ colour, background) in eleven is held out of all training. Reports use seeds fro
 is Noto Emoji (see `course/world/art`). Everything is made by `python -m course.train`, in float32
 on a CPU or in what `accelerate` chooses elsewhere: the autoencoder (L1, L2, edges, a little KL),
 CLIP (contrastive, with one-word-changed captions as extra wrong answers), the recogniser, and the
-denoiser (v prediction, min-SNR weights, one caption in ten empty, averaged weights). The
-seeds are in the code. Steps taken: {steps}.
+denoiser with its text encoder (v prediction, min-SNR weights, one caption in ten empty; Muon,
+averaged weights). The seeds are in the code. Steps taken: {steps}.
 
 ![Training losses](losses.png)
 

@@ -1,12 +1,13 @@
 """The tokenizer, and the text encoder trained with an image tower as CLIP was (Radford et al. 2021)."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from course.train.data import as_images, training_scenes
 from course.train.loop import Run
@@ -33,19 +34,34 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+TEXT: dict[str, Any] = {
+    "vocab_size": 2 + len(WORDS) + len(NEW_WORDS),
+    "hidden_size": WIDTH,
+    "intermediate_size": 4 * WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": TOKENS,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
+
+
+def _tell_words_apart(embeddings: nn.Embedding) -> None:
+    """Distinct words from the first step: at CLIP's own scale of 0.02 they are hardly told apart."""
+    with torch.no_grad():
+        embeddings.weight.normal_(0, 0.5)
+
+
+def make_text_encoder() -> CLIPTextModel:
+    """An untrained text encoder of two layers."""
+    encoder = CLIPTextModel(CLIPTextConfig(**TEXT))
+    _tell_words_apart(encoder.get_input_embeddings())
+    return encoder
+
+
 def make_clip() -> CLIPModel:
     """An untrained CLIP of two text layers and three image layers over 8-pixel patches."""
-    text = {
-        "vocab_size": 2 + len(WORDS) + len(NEW_WORDS),
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": TOKENS,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 1,
-    }
     vision = {
         "hidden_size": WIDTH,
         "intermediate_size": 4 * WIDTH,
@@ -54,9 +70,8 @@ def make_clip() -> CLIPModel:
         "image_size": 64,
         "patch_size": 8,
     }
-    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
-    with torch.no_grad():  # distinct words from the first step: at CLIP's 0.02 they are hardly told apart
-        clip.text_model.embeddings.token_embedding.weight.normal_(0, 0.5)
+    clip = CLIPModel(CLIPConfig(text_config=TEXT, vision_config=vision, projection_dim=WIDTH))
+    _tell_words_apart(clip.text_model.embeddings.token_embedding)
     return clip
 
 
@@ -124,7 +139,7 @@ def train(
     tokenizer, clip = make_tokenizer(), make_clip()
 
     def batch(step: int) -> dict[str, Tensor]:
-        scenes = training_scenes(seed, step, batch_size)
+        scenes = training_scenes(seed, step, batch_size, anywhere=True)
         dice = Dice(seed * 1_000_000_007 + step)
         captions = captions_of(scenes, dice)
         return {

@@ -109,53 +109,54 @@ class Dice:
         """True that often."""
         return self.below(100) < percent
 
-    def between(self, low: int, high: int, step: int = 1) -> int:
-        """One of low, low + step, ..., high."""
-        return low + step * self.below((high - low) // step + 1)
-
     def choice(self, options: Sequence[T]) -> T:
         """One of the options, each as likely."""
         return options[self.below(len(options))]
 
 
-def _sticker(dice: Dice, place: str) -> Sticker:
+def _sticker(dice: Dice, place: str, anywhere: bool) -> Sticker:
+    """One large sticker near the middle or a small one at a side, its corner on the grid of CELL."""
     kind = dice.choice(KINDS)
     colour = "natural" if dice.chance(30) else dice.choice(COLOURS[1:])
     if place == "middle":
-        size = dice.choice((36, 44))
-        x, y = (dice.between(size // 2 + 4, SIZE - size // 2 - 4, CELL) for _ in "xy")
-        return Sticker(kind, colour, x, y, size)
-    left, top = dice.between(0, 4, CELL), dice.between(8, 28, CELL)
-    return Sticker(kind, colour, (left if place == "left" else 32 + left) + 14, top + 14, 28)
+        size = dice.choice((36, 44)) if anywhere else 44
+        free = range(size // 2 + 4, SIZE - size // 2 - 3, CELL) if anywhere else (30, 34)
+        return Sticker(kind, colour, dice.choice(free), dice.choice(free), size)
+    x = dice.choice((14, 18)) + (0 if place == "left" else SIZE // 2)
+    return Sticker(kind, colour, x, dice.choice(range(22, 43, CELL) if anywhere else (26, 34)), 28)
 
 
-def _any_scene(dice: Dice) -> Scene:
+def _any_scene(dice: Dice, anywhere: bool) -> Scene:
     count = dice.below(100)  # of 100 scenes: 50 one large sticker, 40 two, 8 one small at a side, 2 none
     if count < 50:
-        stickers: tuple[Sticker, ...] = (_sticker(dice, "middle"),)
+        stickers: tuple[Sticker, ...] = (_sticker(dice, "middle", anywhere),)
     elif count < 90:
-        stickers = (_sticker(dice, "left"), _sticker(dice, "right"))
+        stickers = (_sticker(dice, "left", anywhere), _sticker(dice, "right", anywhere))
     elif count < 98:
-        stickers = (_sticker(dice, dice.choice(("left", "right"))),)
+        stickers = (_sticker(dice, dice.choice(("left", "right")), anywhere),)
     else:
         stickers = ()
     style = "photo" if dice.chance(70) else dice.choice(STYLES[1:])
     return Scene(stickers, dice.choice(BACKGROUNDS), style, dice.below(2**32))
 
 
-def sample_scene(dice: Dice, held_out: bool | None = False) -> Scene:
-    """A random scene; `held_out`: False without held-out combinations, True with one, None either way."""
+def sample_scene(dice: Dice, held_out: bool | None = False, anywhere: bool = False) -> Scene:
+    """A random scene; `held_out`: False without held-out combinations, True with one, None either way.
+
+    anywhere: also with large stickers of a second size and stickers in many more places. What reads
+    pictures learns from these; what draws them must see each place about as often to draw a kind there.
+    """
     while True:
-        scene = _any_scene(dice)
+        scene = _any_scene(dice, anywhere)
         if held_out is None or is_held_out(scene) == held_out:
             return scene
 
 
-def scenes(seed: int, n: int, held_out: bool | None = False) -> Iterator[Scene]:
-    """`n` random scenes, the same for the same seed on every machine.
+def scenes(seed: int, n: int, held_out: bool | None = False, anywhere: bool = False) -> Iterator[Scene]:
+    """`n` random scenes (see `sample_scene`), the same for the same seed on every machine.
 
     Training uses seeds below 1,000; tests, tasks and reports use seeds from 1,000 up.
     """
     dice = Dice(seed)
     for _ in range(n):
-        yield sample_scene(dice, held_out)
+        yield sample_scene(dice, held_out, anywhere)

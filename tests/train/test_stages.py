@@ -3,10 +3,10 @@
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from safetensors import safe_open
 
 from course.train import autoencoder, denoiser, recogniser, text
 from course.train.data import as_images, images, training_scenes
-from course.train.export import text_encoder_of
 from course.world import Dice, is_held_out, scenes
 from course.world.vocabulary import COLOURS, NEW_WORDS, WORDS
 
@@ -101,12 +101,24 @@ def test_the_recogniser_is_disturbed_but_not_confused():
     assert 0 < (out[8:] - drawn[8:]).abs().mean() < 0.4
 
 
-def test_the_denoiser_trains_and_is_frozen(tmp_path):
+def test_the_denoiser_and_its_text_encoder_train_and_are_frozen(tmp_path):
     torch.manual_seed(0)
     vae = AutoencoderKL(**autoencoder.CONFIG).eval().requires_grad_(False)
     autoencoder.standardise(vae, images(1, 0, 16))
-    clip = text.make_clip().eval().requires_grad_(False)
-    unet = denoiser.train(tmp_path, vae, text_encoder_of(clip), text.make_tokenizer(), steps=3, batch_size=4)
-    assert unet.config.cross_attention_dim == 128
-    assert not any(p.requires_grad for p in unet.parameters())
-    assert (tmp_path / "denoiser.safetensors").exists()
+    tokenizer = text.make_tokenizer()
+    unet, encoder = denoiser.train(tmp_path, vae, tokenizer, steps=3, batch_size=4)
+    assert unet.config.cross_attention_dim == encoder.config.hidden_size == 128
+    assert not any(p.requires_grad for part in (unet, encoder) for p in part.parameters())
+    with safe_open(tmp_path / "denoiser.safetensors", "pt") as file:
+        moved = {n for n in file.keys() if n.startswith("exp_avg.") and file.get_tensor(n).any()}  # noqa: SIM118
+    assert "exp_avg.text_encoder.embeddings.token_embedding.weight" in moved
+    assert "exp_avg.unet.conv_in.weight" in moved
+
+
+def test_words_are_told_apart_before_any_training():
+    """The denoiser hears only what differs: at CLIP's own scale two captions are almost one."""
+    tokenizer, encoder = text.make_tokenizer(), text.make_text_encoder().eval()
+    ids = text.tokens(tokenizer, ["a red car on grass", "a red cat on grass"])
+    with torch.no_grad():
+        car, cat = encoder(ids).last_hidden_state[:, 3]
+    assert torch.cosine_similarity(car, cat, dim=0) < 0.5
