@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from course.core.schedule import Schedule
 from course.train.data import as_images, training_scenes
 from course.train.loop import Run, generator_for
-from course.train.muon import Muon
+from course.train.muon import muon_for
 from course.train.text import captions_of, make_text_encoder, tokens
 from course.world.scene import Dice
 
@@ -27,6 +27,7 @@ CONFIG: dict[str, Any] = {
     "attention_head_dim": 4,  # diffusers' name; for this class it is the number of heads
     "norm_num_groups": 16,
 }
+ENDS = ("unet.conv_in", "unet.conv_out", "unet.time_embedding", "text_encoder.embeddings")
 SCHEDULER: dict[str, Any] = {  # Stable Diffusion's, with the v prediction of 2.x
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -69,19 +70,11 @@ class DenoiserLoss(nn.Module):
         return (error * (1 + snr.clamp(max=4)) / (1 + snr)).mean()
 
 
-def optimizer_for(model: DenoiserLoss, lr: float) -> Muon:
-    """Muon for every matrix and convolution but the embeddings, the first and the last layers: Adam's."""
-    ends = ("unet.conv_in", "unet.conv_out", "unet.time_embedding", "text_encoder.embeddings")
-    named = list(model.named_parameters())
-    hidden = [n for n, w in named if w.ndim > 1 and not n.startswith(ends)]
-    return Muon([w for n, w in named if n in hidden], [w for n, w in named if n not in hidden], lr)
-
-
 def train(
     folder: Path,
     vae: AutoencoderKL,
     tokenizer: PreTrainedTokenizerFast,
-    steps: int = 10_000,
+    steps: int = 5_500,
     batch_size: int = 32,
     lr: float = 3e-3,
     seed: int = 3,
@@ -119,7 +112,7 @@ def train(
         folder,
         steps=steps,
         lr=lr,
-        optimizer=optimizer_for(model, lr),
+        optimizer=muon_for(model, lr, ENDS),
         prepare=encode,
     )
     vae.to(run.accelerator.device)

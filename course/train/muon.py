@@ -88,3 +88,15 @@ def _adam_update(grad: Tensor, state: dict[str, Tensor], group: dict[str, Any]) 
     mean = state["exp_avg"] / (1 - first ** state["step"])
     square = state["exp_avg_sq"] / (1 - second ** state["step"])
     return mean / (square.sqrt() + 1e-8)
+
+
+def muon_for(model: nn.Module, lr: float, ends: tuple[str, ...]) -> Muon:
+    """Muon for a network's matrices and convolutions; Adam for those whose names begin with one of `ends`.
+
+    ends: the embeddings, the first and the last layers. Raises ValueError for one that begins no name.
+    """
+    named = list(model.named_parameters())
+    if unknown := [end for end in ends if not any(name.startswith(end) for name, _ in named)]:
+        raise ValueError(f"no weight's name begins with {unknown[0]!r}: they begin as in {named[0][0]!r}")
+    hidden = {name for name, w in named if w.ndim > 1 and not name.startswith(ends)}
+    return Muon([w for n, w in named if n in hidden], [w for n, w in named if n not in hidden], lr)

@@ -27,14 +27,16 @@ T = TypeVar("T")
 class Sticker:
     """One sticker: its kind, colour, centre (x, y) and size, in pixels of a 64 x 64 picture.
 
+    Unless told otherwise it lies in one of the places that the shipped model knows.
+
     A colour that is the kind's own ("natural" for an apple, which is red) is stored under its name.
     Raises ValueError for an unknown kind or colour, a size outside 8..64, or a centre outside the picture.
     """
 
     kind: str
     colour: str = "natural"
-    x: int = SIZE // 2
-    y: int = SIZE // 2
+    x: int = 34
+    y: int = 34
     size: int = 44
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from course.train.muon import Muon, orthogonalised
+from course.train.muon import Muon, muon_for, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 40), (40, 6)])
@@ -62,3 +62,12 @@ def test_vectors_are_refused_as_matrices_and_closures_altogether():
         Muon([nn.Parameter(torch.zeros(3))], [], 0.1)
     with pytest.raises(ValueError, match="closure"):
         Muon([], [nn.Parameter(torch.zeros(3))], 0.1).step(lambda: 0.0)
+
+
+def test_muon_takes_the_hidden_matrices_and_adam_the_rest():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    groups = muon_for(model, 0.1, ("0.", "3.")).param_groups
+    assert {id(w) for w in groups[0]["params"]} == {id(model[1].weight)}
+    assert len(groups[1]["params"]) == len(list(model.parameters())) - 1
+    with pytest.raises(ValueError, match="no weight's name begins with 'head'"):
+        muon_for(model, 0.1, ("head",))
