@@ -1,30 +1,26 @@
-"""The one file that knows how diffusers loads a model."""
+"""A latent diffusion model: text, pictures and noise in, and out again; and how to get one."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import diffusers.utils.logging
 import torch
-import transformers.utils.logging
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from course.core.checkpoint import REMEDY, check_directory
 from course.core.guidance import classifier_free
+from course.core.loading import device_for, open_parts, pipeline_class
 from course.core.sampling import Denoiser
 from course.core.schedule import Schedule
 from course.core.words import check_prompt
 
 SHIPPED = {"stickers": Path(__file__).parents[1] / "weights" / "stickers"}
-NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,7 +147,7 @@ class Model:
 
     def pipeline(self) -> DiffusionPipeline:
         """diffusers' StableDiffusionPipeline over the same weights, with DDIM and no safety checker."""
-        pipeline = _pipeline_class()(
+        pipeline = pipeline_class()(
             vae=self.vae,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
@@ -180,101 +176,18 @@ def load(
     A directory is opened without the network. Only safetensors are read.
     Raises FileNotFoundError for what is missing and ValueError for what is broken, naming the file.
     """
-    device = _device(device)
+    device = device_for(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating point type, got {dtype}")
     path = SHIPPED.get(str(name), Path(name).expanduser())
     if path.is_dir():
         check_directory(path)
-        return _open(path, device, dtype, local_files_only=True)
+        return Model(**open_parts(path, device, dtype, local_files_only=True))
     if path.exists():
         raise ValueError(f"{path} is a file, and a model is a directory: {REMEDY}")
     if str(name) in SHIPPED or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)):
         raise FileNotFoundError(
             f"no model at {path}: give a directory, a hub name, or one of {sorted(SHIPPED)}"
         )
-    return _open(str(name), device, dtype, local_files_only=False)
-
-
-def _open(name: str | Path, device: torch.device, dtype: torch.dtype, local_files_only: bool) -> Model:
-    options: dict[str, Any] = {"local_files_only": local_files_only, "dtype": dtype}
-    try:
-        with _quiet():
-            parts = {part: _network(name, part, options) for part in NETWORKS}
-            # As DDIM's: keys that another class of scheduler leaves out then have the values DDIM will use.
-            scheduler = DDIMScheduler.from_pretrained(
-                str(name),
-                subfolder="scheduler",
-                local_files_only=local_files_only,
-                clip_sample=False,
-                thresholding=False,
-            )
-            tokenizer = _tokenizer(name, parts, options)
-        schedule = Schedule.from_config(scheduler.config)
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{name} cannot be opened as Stable Diffusion ({error}): {REMEDY}") from error
-    parts = {part: network.to(device) for part, network in parts.items()}
-    return Model(**parts, tokenizer=tokenizer, schedule=schedule, scheduler_config=scheduler.config)
-
-
-def _tokenizer(
-    name: str | Path, parts: Mapping[str, Any], options: Mapping[str, Any]
-) -> PreTrainedTokenizerBase:
-    """The tokenizer, of the class that model_index.json names; the pipeline's loader knows how to find it."""
-    unused = DDIMScheduler(clip_sample=False, steps_offset=1)
-    pipeline = _pipeline_class().from_pretrained(
-        str(name),
-        **parts,
-        **options,
-        scheduler=unused,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    return pipeline.tokenizer
-
-
-def _network(name: str | Path, part: str, options: Mapping[str, Any]) -> Any:
-    """One network, refused when its file lacks weights: the libraries only warn, and draw them at random."""
-    network, report = NETWORKS[part].from_pretrained(
-        str(name), subfolder=part, use_safetensors=True, output_loading_info=True, **options
-    )
-    if report["missing_keys"]:
-        some = sorted(report["missing_keys"])[:3]
-        raise ValueError(f"the weights of {part} lack {len(report['missing_keys'])} tensors, such as {some}")
-    return network
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"no device is called {device!r}: cpu, cuda and mps are") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device cuda was asked for, and torch finds no CUDA GPU: leave device out, or pass 'cpu'"
-        )
-    return device
-
-
-def _pipeline_class() -> type[DiffusionPipeline]:
-    """Imported only here: its import advises us to install torchvision, which we do without."""
-    with _quiet():
-        from diffusers import StableDiffusionPipeline
-    return StableDiffusionPipeline
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars, and no advice; what is wrong with a checkpoint we say ourselves."""
-    with ExitStack() as undo:
-        for logging in (diffusers.utils.logging, transformers.utils.logging):
-            undo.callback(logging.set_verbosity, logging.get_verbosity())
-            logging.set_verbosity_error()
-            if logging.is_progress_bar_enabled():
-                logging.disable_progress_bar()
-                undo.callback(logging.enable_progress_bar)
-        yield
+    return Model(**open_parts(str(name), device, dtype, local_files_only=False))

@@ -15,6 +15,7 @@ from course.core.model import Model, load
 from course.core.sampling import last, sample
 from course.figures import curves, grid
 from course.train import autoencoder
+from course.train.card import CARD
 from course.train.data import as_images
 from course.train.recogniser import accuracy, held_out_scenes
 from course.world.captions import caption
@@ -172,53 +173,3 @@ def write(weights: Path, folder: Path, prompts: int = 512) -> None:
         aside.write_text(text)
         aside.replace(weights / name)
     Image.open(weights / "samples.png").verify()
-
-
-CARD = """# Model card: the sticker model
-
-A small latent diffusion model of the classes of Stable Diffusion 1.x, trained on the sticker world
-of this package (`course.world`) and on nothing else.
-`diffusers.StableDiffusionPipeline.from_pretrained` opens the folder `stickers`. Measured {today} by
-`python -m course.train report`.
-
-![Pictures drawn from 24 prompts that no tuning saw](samples.png)
-
-Rows: one sticker, one sticker, two stickers, one sticker in a combination held out of training.
-
-## Parts
-
-| part | class | parameters |
-|---|---|---|
-| denoiser | `UNet2DConditionModel`, 16 x 16 x 8 latents, cross-attention at 16 x 16 and 8 x 8 | {unet} |
-| autoencoder | `AutoencoderKL`, 64 x 64 pixels to 16 x 16 x 8 latents | {vae} |
-| text encoder | `CLIPTextModel`, trained with the denoiser | {text} |
-| `clip` | a `CLIPModel` of its own, for the course's CLIP score | |
-| `recogniser.safetensors` | `course.world.recogniser.Recogniser`, the measuring instrument | |
-
-## Data and recipe
-
-Scenes of up to two stickers drawn by `course.world.scenes` with seeds below 1,000; one (kind,
-colour, background) in eleven is held out of all training. Reports use seeds from 1,000 up. The art
-is Noto Emoji (see `course/world/art`). Everything is made by `python -m course.train`, in float32
-on a CPU or in what `accelerate` chooses elsewhere: the autoencoder (L1, L2, edges, a little KL),
-CLIP (contrastive, with one-word-changed captions as extra wrong answers), the recogniser, and the
-denoiser with its text encoder (v prediction, min-SNR weights, one caption in ten empty; Muon,
-averaged weights). The seeds are in the code. Steps taken: {steps}.
-
-![Training losses](losses.png)
-
-## Scores
-
-{prompts} prompts of each kind, {sampling} DDIM steps, guidance scale {guidance}, read by the
-recogniser. For two stickers a kind or colour counts only if both are right and in the right places.
-
-{table}
-
-## Limits
-
-It draws stickers and nothing else. Words outside its vocabulary are an error.
-
-## Files
-
-{hashes}
-"""

@@ -1,4 +1,4 @@
-"""The tokenizer, and the text encoder trained with an image tower as CLIP was (Radford et al. 2021)."""
+"""The tokenizer, the text encoder that the denoiser trains, and a CLIP (Radford et al. 2021) of its own."""
 
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def make_clip() -> CLIPModel:
 
 class ContrastiveLoss(nn.Module):
     """CLIP's loss, with each caption's twin of one changed word as an extra wrong answer,
-    and a small probe that asks each kind's token for its own colour: what a U-Net will want to know of it."""
+    and a small probe that asks each kind's token for its own colour, so that each keeps its colour."""
 
     def __init__(self, clip: CLIPModel) -> None:
         super().__init__()

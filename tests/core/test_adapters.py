@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from course.core.adapters import LowRank, attached, load_adapters, low_rank, merged, save_adapters
+from course.core.adapter_files import load_adapters, save_adapters
+from course.core.adapters import LowRank, attached, low_rank, merged
 
 LAYERS = ["conv", "strided", "attn.to_q", "attn.to_k"]
 
@@ -229,7 +230,7 @@ def test_a_write_that_fails_leaves_the_old_file(
         filename.write_bytes(b"half a file")
         raise OSError("disk full")
 
-    monkeypatch.setattr("course.core.adapters.save_file", half)
+    monkeypatch.setattr("course.core.adapter_files.save_file", half)
     with pytest.raises(OSError, match="disk full"):
         save_adapters(path, trained(model, rank=1))
     assert path.read_bytes() == before

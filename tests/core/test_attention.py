@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import (
 from torch import Tensor
 from torch.testing import assert_close
 
-from course.core import attention
+from course.core import attention_processor
 from course.core.attention import Site, controlled, on_text, recorded, text_rows
 
 TOKENS, DIM = 6, 12
@@ -168,9 +168,9 @@ def test_each_option_of_an_attention_layer(peer: Any, settings: dict[str, Any], 
     more = {"temb": torch.randn(3, 5, 2, 2, generator=generator)} if spatial else {}
     expected = attn(x, text, **more)
     site = Site("mid_block.attn1.processor" if text is None else "mid_block.attn2.processor")
-    watch = attention._Watch(None)
+    watch = attention_processor.Watch(None)
     watch.t = 5
-    attn.set_processor(attention._Controlled(site, identity, watch, attn.processor))
+    attn.set_processor(attention_processor.Controlled(site, identity, watch, attn.processor))
     assert_close(attn(x, text, **more), expected, atol=1e-5, rtol=0)
     watch.max_tokens = 1  # and the fast way past it
     assert_close(attn(x, text, **more), expected, atol=0, rtol=0)
