@@ -19,11 +19,11 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from course.grading import sandbox
 from course.grading.limits import Limits
 from course.grading.notebooks import BEGIN_HIDDEN, END_HIDDEN, Cell, answer_names, read_submission, without
-from course.grading.sandbox import Isolation, Watch
+from course.grading.sandbox import Isolation
 from course.grading.session import GRACE, GradingFailed, Session
+from course.grading.watch import Watch, adopt_orphans
 from course.grading.wire import KNOWN_ERRORS, Gone, RemoteError
 
 CHECK = "<check {}>"  # the file name under which a check is compiled
@@ -200,7 +200,7 @@ def main() -> None:
     job = json.loads(sys.stdin.buffer.read())
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    sandbox.adopt_orphans()
+    adopt_orphans()
     assignment = [Cell(**cell) for cell in job["assignment"]]
     limits, isolation = Limits(**job["limits"]), Isolation(**job["isolation"])
     try:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from course.grading import sandbox, worker
+from course.grading import sandbox, watch, worker
 from course.grading.limits import Limits
-from course.grading.sandbox import Isolation, Watch
+from course.grading.sandbox import Isolation
 from course.grading.wire import Channel, Gone, Peer, RemoteError
 
 GRACE = 5.0  # seconds beyond a time limit after which a process is killed that could not be interrupted
@@ -30,8 +30,10 @@ class Session:
     costs its own points and no others. `notes` says what happened, `outputs` holds what each cell showed.
     """
 
-    def __init__(self, cells: Sequence[str], limits: Limits, isolation: Isolation, watch: Watch) -> None:
-        self.cells, self.limits, self.isolation, self.watch = list(cells), limits, isolation, watch
+    def __init__(
+        self, cells: Sequence[str], limits: Limits, isolation: Isolation, watching: watch.Watch
+    ) -> None:
+        self.cells, self.limits, self.isolation, self.watch = list(cells), limits, isolation, watching
         self.notes: list[str] = []
         self.outputs: list[dict[str, Any]] = [{} for _ in cells]
         self.deadly: set[int] = set()
@@ -75,7 +77,7 @@ class Session:
                     with suppress(OSError):
                         pipe.close()
             self.process.kill()
-            sandbox.end_children()
+            watch.end_children()
             self.process.wait()
             self.process = None
         if self.folder:
@@ -90,20 +92,21 @@ class Session:
         return self.watch.reason or str(gone)
 
     def _start(self) -> None:
-        self.watch.reason = ""
         self.folder = TemporaryDirectory(prefix="submission-", ignore_cleanup_errors=True)
         home = "/tmp" if self.isolation.on else self.folder.name
         told = json.dumps(sandbox.settings(self.isolation, self.limits))
         command = [sys.executable, "-P", "-m", "course.grading.worker", told]
-        self.process = subprocess.Popen(
-            [*sandbox.prefix(self.isolation, self.limits), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=self.folder.name,
-            env=sandbox.environment(home),
-            start_new_session=True,
-        )
+        with self.watch.lock:
+            self.watch.reason = ""
+            self.process = subprocess.Popen(
+                [*sandbox.prefix(self.isolation, self.limits), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=self.folder.name,
+                env=sandbox.environment(home),
+                start_new_session=True,
+            )
         lives, read, write = self.process, self.process.stdout, self.process.stdin
         assert read and write
         channel = Channel(read.fileno(), write.fileno(), alive=lambda: lives.poll() is None)
