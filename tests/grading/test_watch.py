@@ -26,7 +26,7 @@ session = Session([bomb + "\\ntime.sleep(60)", "answer = 7"], watching.limits, f
 watch.end_children = slowly
 session.ready()
 print(session.fetch("answer"), session.starts, session.deadly)
-time.sleep(1)
+time.sleep(3)
 print(session.fetch("answer"), session.process.poll())
 watch.end_children = ended
 session.close()
