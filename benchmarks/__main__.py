@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(report.markdown(found))
     report.write_json(asked.json, found)
     if page is not None:
-        report.write_page(page, found)
+        report.write_page(page, report.markdown(found))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ import torch
 
 from course.core.model import Model
 
-BEGIN, END = "<!-- begin table -->", "<!-- end table -->"
-
 
 def machine(model: Model, name: str, steps: int, rounds: int) -> dict[str, Any]:
     """What the figures depend on."""
@@ -98,13 +96,13 @@ def write_json(path: Path, found: dict[str, Any]) -> None:
     write(path, json.dumps(found, indent=1) + "\n")
 
 
-def write_page(path: Path, found: dict[str, Any]) -> None:
-    """Put the tables between the page's two marks. Raises ValueError where they are missing."""
-    page = path.read_text("utf8")
-    if not re.search(f"{BEGIN}.*{END}", page, re.DOTALL):
-        raise ValueError(f"{path} lacks the marks {BEGIN} and {END}: put them where the tables belong")
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    write(path, f"{before}{BEGIN}\n{markdown(found)}\n{END}{after}")
+def write_page(path: Path, tables: str, name: str = "table") -> None:
+    """Put the tables between the page's two marks of that name. Raises ValueError where they are missing."""
+    page, begin, end = path.read_text("utf8"), f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    if not re.search(f"{begin}.*{end}", page, re.DOTALL):
+        raise ValueError(f"{path} lacks the marks {begin} and {end}: put them where the tables belong")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    write(path, f"{before}{begin}\n{tables}\n{end}{after}")
 
 
 def _table(head: str, rows: Sequence[Sequence[object]]) -> str:

@@ -15,7 +15,7 @@ from course.core.model import Model
 from tests.core.tiny import as_model, tiny_pipeline
 
 PROMPT = "a red cat on grass"
-PAGE = f"# Benchmarks\n\nBefore.\n\n{report.BEGIN}\nold\n{report.END}\n\nAfter.\n"
+PAGE = "# Benchmarks\n\nBefore.\n\n<!-- begin table -->\nold\n<!-- end table -->\n\nAfter.\n"
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_the_command_writes_the_figures_and_the_page(
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert [line.count("|") for line in tables[:10]] == [12] * 5 + [6] * 5
     assert {line.count("|") for line in tables[10:]} == {5} and len(tables) > 20
-    report.write_page(page, found)
+    report.write_page(page, report.markdown(found))
     assert page.read_text() == text
 
 
@@ -110,13 +110,14 @@ def test_a_page_without_its_marks_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text("# Benchmarks\n")
     with pytest.raises(ValueError, match="lacks the marks"):
-        report.write_page(page, {})
+        report.write_page(page, "", "table")
     assert page.read_text() == "# Benchmarks\n"
 
 
 def test_the_site_s_page_has_its_marks() -> None:
     text = (command.ROOT / "docs" / "benchmarks.md").read_text("utf8")
-    assert text.count(report.BEGIN) == text.count(report.END) == 1
+    for name in ("table", "editors"):
+        assert text.count(f"<!-- begin {name} -->") == text.count(f"<!-- end {name} -->") == 1
 
 
 def test_the_random_model_has_the_stickers_shape() -> None:

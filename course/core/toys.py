@@ -69,3 +69,54 @@ def density(
     held = counts[counts > 0]
     most = 2 * held.mean() if len(held) else 1.0
     return 1 - (counts / most).clamp(max=1).view(1, 1, size, size)
+
+
+def tinted(
+    points: Float[Tensor, "n 2"], colours: Float[Tensor, "n 3"], reach: float = 3.0, size: int = 48
+) -> Float[Tensor, "1 3 size size"]:
+    """The mean colour of the points in each cell of a square from -reach to reach, in [-1, 1]; else white.
+
+    colours: one for each point, in [-1, 1]: they show where each point has gone.
+    """
+    cell = ((points.detach() + reach) / (2 * reach) * size).floor().long()
+    inside = ((cell >= 0) & (cell < size)).all(1)
+    column, row = cell[inside].unbind(1)
+    place, held = (size - 1 - row) * size + column, torch.zeros(size * size, 3)
+    held.index_add_(0, place, colours[inside].float())
+    counts = torch.bincount(place, minlength=size * size)[:, None]
+    return torch.where(counts > 0, held / counts.clamp(min=1), 1.0).T.reshape(1, 3, size, size)
+
+
+PLANAR = ("moons", "checkerboard", "rings", "squares", "parallel rings", "parallel squares")
+_FIVE = torch.tensor([(-2.8, 0.0), (0.0, 0.0), (2.8, 0.0), (-1.1, -1.0), (1.1, -1.0)])
+
+
+def planar(name: str, n: int, generator: torch.Generator) -> Float[Tensor, "n 2"]:
+    """n points of one of the sets PLANAR, centred, of unit variance over all coordinates.
+
+    The sets of DDIB, Su et al. 2023, arXiv:2203.08382, section 4: two moons, a checkerboard, three concentric
+    rings or squares, five of them side by side. Raises ValueError for another name and for n < 2.
+    """
+    if name not in PLANAR:
+        raise ValueError(f"a planar set must be one of {PLANAR}, got {name!r}")
+    if n < 2:
+        raise ValueError(f"a set needs two points or more, got {n}")
+    along, across = torch.rand(2, n, generator=generator)
+    turn = 2 * torch.pi * along
+    if name == "moons":  # the second half circle hangs into the first
+        half, side = turn / 2, torch.randint(2, (n,), generator=generator)
+        points = torch.stack([half.cos() + side, (1 - 2 * side) * half.sin() + side / 2], 1)
+        points = points + 0.05 * torch.randn(n, 2, generator=generator)
+    elif name == "checkerboard":
+        column, row = 4 * along, torch.randint(2, (n,), generator=generator)
+        points = torch.stack([column, across + 2 * row + column.floor() % 2], 1)
+    else:
+        outline = torch.stack([turn.cos(), turn.sin()], 1)
+        if "squares" in name:
+            outline = outline / outline.abs().amax(1, keepdim=True)
+        which = torch.randint(5 if "parallel" in name else 3, (n,), generator=generator)
+        radius = 1 if "parallel" in name else 1 + which
+        points = outline * (radius + (across - 0.5) / 2)[:, None]
+        points = points + _FIVE[which] if "parallel" in name else points
+    points = points - points.mean(0)
+    return points / points.square().mean().sqrt()

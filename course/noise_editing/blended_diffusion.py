@@ -7,17 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course.core.checks import check_mask, check_noise, check_option
 from course.core.sampling import Denoiser, Step, last, sample
 from course.core.schedule import Schedule
+from course.core.strength import part_redone
 from course.noise_editing.loss_guidance import Loss, descending
-from course.noise_editing.region import (
-    check_mask,
-    check_noise,
-    check_option,
-    noised_outside,
-    part_redone,
-    shrinking,
-)
+from course.noise_editing.region import noised_outside, shrinking
 
 
 def blended_diffusion(

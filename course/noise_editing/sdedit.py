@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course.core.checks import check_mask, check_noise, check_option
 from course.core.sampling import Denoiser, Step, blend, last, noise_like, sample
 from course.core.schedule import Schedule
-from course.noise_editing.region import check_mask, check_noise, check_option, noised_outside, part_redone
+from course.core.strength import part_redone
+from course.noise_editing.region import noised_outside
 
 Compat = Literal["diffusers", "official"]
 

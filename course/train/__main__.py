@@ -11,9 +11,16 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from course.train import autoencoder, denoiser, export, recogniser, report, text
+from course.train import autoencoder, denoiser, domains, export, recogniser, report, text
 
-STAGES = ("autoencoder", "text", "recogniser", "denoiser", "report")
+STAGES = (
+    "autoencoder",
+    "text",
+    "recogniser",
+    "denoiser",
+    "domains",
+    "report",
+)
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
@@ -55,7 +62,7 @@ def main() -> None:
     work = asked.folder
     tokenizer = text.make_tokenizer()
 
-    def steps(stage: str) -> dict[str, int]:
+    def steps(stage: str) -> dict[str, Any]:
         return {"steps": asked.steps[stage]} if stage in asked.steps else {}
 
     if "autoencoder" in asked.stages:
@@ -70,6 +77,12 @@ def main() -> None:
         vae = _frozen(AutoencoderKL.from_pretrained(work / "vae"))
         unet, encoder = denoiser.train(work, vae, tokenizer, **steps("denoiser"))
         export.save_pipeline(asked.out / "stickers", vae, encoder, tokenizer, unet)
+    if "domains" in asked.stages:
+        vae = _frozen(AutoencoderKL.from_pretrained(work / "vae"))
+        for style in domains.SEEDS:
+            domains.save_domain(
+                asked.out / "domains" / style, domains.train(work, vae, style, **steps("domains"))
+            )
     if "report" in asked.stages:
         report.write(asked.out, work, asked.prompts)
 

@@ -19,6 +19,7 @@ Rows: one sticker, one sticker, two stickers, one sticker in a combination held 
 | autoencoder | `AutoencoderKL`, 64 x 64 pixels to 16 x 16 x 8 latents | {vae} |
 | text encoder | `CLIPTextModel`, trained with the denoiser | {text} |
 | `clip` | a `CLIPModel` of its own, for the course's CLIP score | |
+| `domains/photo`, `domains/sketch` | `UNet2DConditionModel`, of one style each, no text | {domain} each |
 | `recogniser.safetensors` | `course.world.recogniser.Recogniser`, the measuring instrument | |
 
 ## Data and recipe
@@ -32,7 +33,8 @@ Everything is made by `python -m course.train`, in float32 on a CPU or in what `
 elsewhere: the autoencoder (L1, L2, edges, a little KL), CLIP (contrastive, with one-word-changed
 captions as extra wrong answers), the recogniser, and the denoiser with its text encoder (v
 prediction, min-SNR weights, one caption in ten empty; Muon, averaged weights).
-The seeds are in the code. Steps taken: {steps}.
+The two domains' models, of pictures in one style each, share nothing but the autoencoder and the
+schedule. The seeds are in the code. Steps taken: {steps}.
 
 ![Training losses](losses.png)
 

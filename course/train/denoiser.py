@@ -41,16 +41,29 @@ SCHEDULER: dict[str, Any] = {  # Stable Diffusion's, with the v prediction of 2.
 }
 
 
-class DenoiserLoss(nn.Module):
-    """Squared error of v = signal eps - noise x_0 (Salimans and Ho 2022, arXiv:2202.00512).
-
-    The text encoder learns with the U-Net, as in latent diffusion's own text-to-image model (Rombach et al.
-    2022, arXiv:2112.10752, section 3.3). The course's CLIP tells kinds apart far less than colours at the
-    tokens that name them: with its text encoder the U-Net was slower to learn what a kind looks like.
+def v_loss(
+    unet: nn.Module, alpha_bar: Tensor, latents: Tensor, text: Tensor, noise: Tensor, times: Tensor
+) -> Tensor:
+    """Squared error of v = signal eps - noise x_0 (Salimans and Ho 2022, arXiv:2202.00512), its mean.
 
     Where the network predicts eps, the noisiest levels, which decide what is where, hardly count: eps is
     almost x_t there. Predicting v weighs the error of x_0 by SNR + 1; the SNR is cut off at 4 (min-SNR,
     arXiv:2303.09556).
+    """
+    alpha_bar = alpha_bar[times].view(-1, 1, 1, 1)
+    x_t = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
+    v = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents
+    error = (unet(x_t, times, encoder_hidden_states=text).sample - v).square().flatten(1).mean(1)
+    snr = (alpha_bar / (1 - alpha_bar)).flatten()
+    return (error * (1 + snr.clamp(max=4)) / (1 + snr)).mean()
+
+
+class DenoiserLoss(nn.Module):
+    """`v_loss`, of what the text encoder makes of the tokens.
+
+    The text encoder learns with the U-Net, as in latent diffusion's own text-to-image model (Rombach et al.
+    2022, arXiv:2112.10752, section 3.3). The course's CLIP tells kinds apart far less than colours at the
+    tokens that name them: with its text encoder the U-Net was slower to learn what a kind looks like.
     """
 
     alpha_bar: Tensor
@@ -61,13 +74,8 @@ class DenoiserLoss(nn.Module):
         self.register_buffer("alpha_bar", Schedule.from_config(SCHEDULER).alpha_bar.float())
 
     def forward(self, latents: Tensor, tokens: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        alpha_bar = self.alpha_bar[times].view(-1, 1, 1, 1)
-        x_t = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
-        v = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents
         text = self.text_encoder(tokens).last_hidden_state
-        error = (self.unet(x_t, times, encoder_hidden_states=text).sample - v).square().flatten(1).mean(1)
-        snr = (alpha_bar / (1 - alpha_bar)).flatten()
-        return (error * (1 + snr.clamp(max=4)) / (1 + snr)).mean()
+        return v_loss(self.unet, self.alpha_bar, latents, text, noise, times)
 
 
 def train(

@@ -14,7 +14,7 @@ from torch import Tensor
 from course.core.model import Model, load
 from course.core.sampling import last, sample
 from course.figures import curves, grid
-from course.train import autoencoder
+from course.train import autoencoder, domains
 from course.train.card import CARD
 from course.train.data import as_images
 from course.train.recogniser import accuracy, held_out_scenes
@@ -25,7 +25,7 @@ from course.world.scene import Dice, Scene, sample_scene
 
 GUIDANCE_SCALE = 4.0  # better than 7 on prompts that only tuning saw
 STEPS = 30
-ASKED = {"kind": 0.95, "colour": 0.95, "background": 0.98, "style": 0.95}
+TRAINED = ("autoencoder", "text", "recogniser", "denoiser", *(f"domain_{style}" for style in domains.SEEDS))
 
 
 def report_scenes(n: int, count: int, held_out: bool, seed: int) -> list[Scene]:
@@ -153,13 +153,14 @@ def write(weights: Path, folder: Path, prompts: int = 512) -> None:
     figures = measure(weights, prompts)
     model = load(weights / "stickers")
     _samples(model, weights / "samples.png")
-    steps = _losses(folder, ("autoencoder", "text", "recogniser", "denoiser"), weights / "losses.png")
+    steps = _losses(folder, TRAINED, weights / "losses.png")
     unet: UNet2DConditionModel = model.unet
     vae: AutoencoderKL = model.vae
     card = CARD.format(
         unet=_size(unet),
         vae=_size(vae),
         text=_size(model.text_encoder),
+        domain=_size(UNet2DConditionModel(**domains.CONFIG)),
         table=_table(figures),
         prompts=prompts,
         steps=", ".join(f"{stage} {n:,}" for stage, n in steps.items()),

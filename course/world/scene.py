@@ -111,6 +111,10 @@ class Dice:
         """True that often."""
         return self.below(100) < percent
 
+    def between(self, low: int, high: int, step: int = 1) -> int:
+        """One of low, low + step, ..., high."""
+        return low + step * self.below((high - low) // step + 1)
+
     def choice(self, options: Sequence[T]) -> T:
         """One of the options, each as likely."""
         return options[self.below(len(options))]

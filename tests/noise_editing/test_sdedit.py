@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from course.core.sampling import last, noise_like, sample
 from course.core.schedule import CLEAN, Schedule
-from course.noise_editing.region import part_redone
+from course.core.strength import part_redone
 from course.noise_editing.sdedit import sdedit, sdedit_steps
 from tests.noise_editing.parity import img2img_difference
 
@@ -207,36 +207,6 @@ def test_parity_with_the_official_code(gaussian, repeats):
     assert_close(ours, theirs, rtol=0, atol=1e-10)
     right = sdedit(denoise, guide, noise, schedule.times(50), schedule, 20 / 50, mask=mask)
     assert (right - guide)[..., 4:].abs().max() == 0 < (theirs - guide)[..., 4:].abs().max()
-
-
-# The part that is redone.
-
-
-@pytest.mark.parametrize(
-    ("steps", "strength", "paper", "diffusers"),
-    [(50, 0.5, 25, 25), (50, 0.29, 15, 14), (50, 0.58, 29, 28), (10, 1.0, 10, 10), (20, 0.51, 11, 10)],
-)
-def test_the_paper_measures_strength_on_the_time_axis_diffusers_counts_steps(
-    sd15, steps, strength, paper, diffusers
-):
-    times = sd15.times(steps)
-    assert part_redone(times, sd15, strength) == times[-paper - 1 :]
-    assert part_redone(times, sd15, strength, truncate=True) == times[-diffusers - 1 :]
-
-
-@relaxed
-@given(st.floats(1e-3, 1), st.integers(1, 100), st.sampled_from(["leading", "trailing", "linspace"]))
-def test_the_redone_times_are_those_below_the_strength(strength, steps, spacing):
-    schedule = Schedule.from_config({"timestep_spacing": spacing})
-    times = schedule.times(steps)
-    try:
-        redone = part_redone(times, schedule, strength)
-    except ValueError as error:
-        assert "leaves none of" in str(error) and strength * 1000 <= times[-2]
-        return
-    assert redone == times[len(times) - len(redone) :]
-    assert redone[0] < strength * 1000
-    assert len(redone) == len(times) or times[-len(redone) - 1] >= strength * 1000 - 1e-5
 
 
 def test_the_walk_from_the_noised_guide_is_the_sampler_s(sd15, gaussian):

@@ -1,0 +1,217 @@
+"""The exercises of chapter 2: the stub breaks nothing, the solution passes, typical mistakes do not."""
+
+import ast
+import runpy
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from torch.nn.functional import max_pool2d, pad
+
+from course.core.sampling import blend, ddim_step
+from course.core.schedule import CLEAN
+
+HERE = Path(__file__).parent / "2_inversion"
+LESSONS = Path(__file__).parents[2] / "notebooks" / "2_inversion"
+BEFORE = {"1_ddim_inversion": ["toy"], "2_ddib": [], "3_diffedit": ["toy"]}  # cells that the exercises need
+EXERCISES = {
+    "step_up": ("1_ddim_inversion", "exercise-1"),
+    "better_step_up": ("1_ddim_inversion", "exercise-2"),
+    "by_rank": ("2_ddib", "exercise-1"),
+    "both_maps": ("2_ddib", "exercise-2"),
+    "decoded": ("3_diffedit", "exercise-1"),
+    "closed": ("3_diffedit", "exercise-2"),
+}
+
+
+@cache
+def cells(lesson):
+    code = nbformat.read(LESSONS / f"{lesson}.ipynb", as_version=4).cells
+    return {cell.id: ast.parse(cell.source) for cell in code if cell.cell_type == "code"}
+
+
+def run(tree, names):
+    exec(compile(tree, "lesson", "exec"), names)
+
+
+@cache
+def prepared(lesson):
+    """What an exercise finds: the imports, every function that the lesson defines, and the cells it needs."""
+    names = {}
+    run(cells(lesson)["imports"], names)
+    found = [node for tree in cells(lesson).values() for node in tree.body]
+    run(ast.Module([node for node in found if isinstance(node, ast.FunctionDef)], []), names)
+    for each in BEFORE[lesson]:
+        run(cells(lesson)[each], names)
+    return names
+
+
+def told(name, answer, capsys):
+    """What the exercise's cell prints when `answer` stands in the place of the stub."""
+    lesson, cell = EXERCISES[name]
+    names = prepared(lesson) | {name: answer}
+    check = [node for node in cells(lesson)[cell].body if getattr(node, "name", None) != name]
+    capsys.readouterr()
+    run(ast.Module(check, []), names)
+    return capsys.readouterr().out
+
+
+@cache
+def solutions(lesson):
+    return runpy.run_path(str(HERE / f"{lesson}.py"))
+
+
+def solution(name):
+    return solutions(EXERCISES[name][0])[name]
+
+
+def test_every_exercise_has_a_solution():
+    asked = {
+        node.name
+        for lesson in BEFORE
+        for cell, tree in cells(lesson).items()
+        if cell.startswith("exercise-")
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and "your code" in source_of(lesson, cell, node)
+    }
+    assert asked == set(EXERCISES) == set(MISTAKES)
+
+
+def source_of(lesson, cell, node):
+    """The text of a function with its comments: a stub's says "your code"."""
+    code = nbformat.read(LESSONS / f"{lesson}.ipynb", as_version=4).cells
+    lines = next(each.source for each in code if each.id == cell).splitlines()
+    return "\n".join(lines[node.lineno - 1 : node.end_lineno])
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_stub_is_not_done_yet(name, capsys):
+    assert "not done yet" in told(name, prepared(EXERCISES[name][0])[name], capsys)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_solution_passes(name, capsys):
+    assert "Right" in told(name, solution(name), capsys)
+
+
+def as_invert_does(denoise, x_t, t, s, schedule, tries):
+    return ddim_step(schedule, x_t, denoise(x_t, s), t, s).x_s
+
+
+def never_repeated(denoise, x_t, t, s, schedule, tries):
+    return solution("step_up")(denoise, x_t, t, s, schedule, 2)
+
+
+def asked_at_the_old_time(denoise, x_t, t, s, schedule, tries):
+    x_s = x_t
+    for _ in range(tries):
+        x_s = ddim_step(schedule, x_t, denoise(x_s, max(t, 0)), t, s).x_s
+    return x_s
+
+
+def one_answer(denoise, x_t, t, s, schedule):
+    return ddim_step(schedule, x_t, denoise(x_t, max(t, 0)), t, s).x_s
+
+
+def both_at_the_start(denoise, x_t, t, s, schedule):
+    eps = (denoise(x_t, max(t, 0)) + denoise(x_t, s)) / 2
+    return ddim_step(schedule, x_t, eps, t, s).x_s
+
+
+def exact_round_trip(denoise, x_t, t, s, schedule):
+    return solution("step_up")(denoise, x_t, t, s, schedule, 40)
+
+
+def in_sorted_order(values, crowd):
+    return crowd.sort().values
+
+
+def order_taken_for_rank(values, crowd):
+    return crowd.sort().values[values.argsort()]
+
+
+def largest_to_the_smallest(values, crowd):
+    return crowd.sort(descending=True).values[values.argsort().argsort()]
+
+
+def cholesky_roots(c_1, c_2):
+    roots = [torch.linalg.cholesky(each) for each in (c_1, c_2)]
+    return roots[1] @ torch.linalg.inv(roots[0]), solution("both_maps")(c_1, c_2)[1]
+
+
+def the_other_way_round(c_1, c_2):
+    return solution("both_maps")(c_1, c_2)[::-1]
+
+
+def the_same_twice(c_1, c_2):
+    return (solution("both_maps")(c_1, c_2)[0],) * 2
+
+
+def from_target_to_source(c_1, c_2):
+    return solution("both_maps")(c_2, c_1)
+
+
+def decoding(level, mask_of=lambda mask: mask, start=lambda levels, walk: levels[walk[0]]):
+    def decoded(query, levels, mask, walk, schedule):
+        y = start(levels, walk)
+        for t, s in pairwise(walk):
+            edited = ddim_step(schedule, y, query(y, t), t, s).x_s
+            y = blend(edited, levels[level(t, s)], mask_of(mask))
+        return y
+
+    return decoded
+
+
+def closing_of(border):
+    def closed(mask, cells):
+        grown = max_pool2d(mask, 2 * cells + 1, 1, cells)
+        outside = pad(1 - grown, (cells,) * 4, value=border)
+        return 1 - max_pool2d(outside, 2 * cells + 1, 1)
+
+    return closed
+
+
+def only_grown(mask, cells):
+    return max_pool2d(mask, 2 * cells + 1, 1, cells)
+
+
+def opened(mask, cells):
+    return 1 - solution("closed")(1 - mask, cells)
+
+
+def turned_round(mask):
+    return 1 - mask
+
+
+def from_the_clean_picture(levels, walk):
+    return levels[CLEAN]
+
+
+MISTAKES = {
+    "step_up": [as_invert_does, never_repeated, asked_at_the_old_time],
+    "better_step_up": [one_answer, both_at_the_start, exact_round_trip],
+    "by_rank": [in_sorted_order, order_taken_for_rank, largest_to_the_smallest],
+    "both_maps": [cholesky_roots, the_other_way_round, the_same_twice, from_target_to_source],
+    "decoded": [
+        decoding(lambda t, s: t),
+        decoding(lambda t, s: s, mask_of=turned_round),
+        decoding(lambda t, s: s, start=from_the_clean_picture),
+    ],
+    "closed": [only_grown, opened, closing_of(border=1.0)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [(name, i) for name, answers in MISTAKES.items() for i in range(len(answers))]
+)
+def test_a_typical_mistake_is_caught(name, number, capsys):
+    with pytest.raises(AssertionError):
+        told(name, MISTAKES[name][number], capsys)
+
+
+def test_a_border_that_is_no_hole_is_right():
+    mask = prepared("3_diffedit")["left"]
+    assert torch.equal(closing_of(border=0.0)(mask, 1), solution("closed")(mask, 1))
