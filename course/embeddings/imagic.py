@@ -156,7 +156,8 @@ def _fit(
 
     def walk() -> Iterator[Progress]:
         with training(weights):
-            yield from fit(loss, draws(), weights, lr, optimizer=torch.optim.Adam(weights, lr), clip=0)
+            adam = torch.optim.Adam(weights, lr, fused=True)  # one pass over each weight
+            yield from fit(loss, draws(), weights, lr, optimizer=adam, clip=0)
 
     check_trainable(weights)
     return walk()
