@@ -245,7 +245,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, and write the figures down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.editors", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="of the walks, and of each stage of Imagic")
     parser.add_argument("--tries", type=int, default=TRIES, help="of null-text inversion, at each step")
     parser.add_argument("--model", default="stickers", help="as load() takes it")

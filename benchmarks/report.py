@@ -66,19 +66,19 @@ def markdown(found: dict[str, Any]) -> str:
             f"{at['diffusers']}; {at['steps']} steps asked for, guidance, one picture; medians of "
             f"{at['rounds']} rounds.",
             "### Methods",
-            _table(
+            table(
                 "method | U-Net calls | calls alone, ms | latents to latents, ms | over calls alone | "
                 "prompt to picture, ms | diffusers, ms | over diffusers | "
                 "traced, ms | over diffusers | largest difference",
                 methods,
             ),
             "### The same without the U-Net",
-            _table(
+            table(
                 "method | latents to latents, ms | over calls alone | prompt to picture, ms | diffusers, ms",
                 rest,
             ),
             "### One guided call",
-            _table("idea | ms | over plain | largest difference of eps", ideas),
+            table("idea | ms | over plain | largest difference of eps", ideas),
         ]
     )
 
@@ -105,7 +105,8 @@ def write_page(path: Path, tables: str, name: str = "table") -> None:
     write(path, f"{before}{begin}\n{tables}\n{end}{after}")
 
 
-def _table(head: str, rows: Sequence[Sequence[object]]) -> str:
+def table(head: str, rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown; the names in `head` stand between bars."""
     names = head.split(" | ")
     lines = [names, ["---"] + ["--:"] * (len(names) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

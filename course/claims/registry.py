@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from course.claims import embeddings, inversion, noise_editing
+from course.claims import embeddings, inversion, noise_editing, sparse_inference
 from course.claims.claim import Claim, ClaimContradicted, Measured, Record, Row
 
 SEEDS = 5  # values of each setting that a claim needs at least
-CHAPTERS = (noise_editing, inversion, embeddings)
+CHAPTERS = (noise_editing, sparse_inference, inversion, embeddings)
 CLAIMS: dict[str, Claim] = {claim.id: claim for chapter in CHAPTERS for claim in chapter.CLAIMS}
 
 

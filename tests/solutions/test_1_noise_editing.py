@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import median_filter
 
@@ -17,12 +18,18 @@ from course.core.schedule import CLEAN
 
 HERE = Path(__file__).parent / "1_noise_editing"
 LESSONS = Path(__file__).parents[2] / "notebooks" / "1_noise_editing"
-BEFORE = {"1_sdedit": ["toy", "toy-check"], "2_blended_diffusion": ["toy"]}  # cells that the exercises need
+BEFORE = {
+    "1_sdedit": ["toy", "toy-check"],
+    "2_blended_diffusion": ["toy"],
+    "5_sparse_inference": [],
+}  # cells that the exercises need
 EXERCISES = {
     "share_after": ("1_sdedit", "exercise-1"),
     "simulated_strokes": ("1_sdedit", "exercise-2"),
     "by_hand": ("2_blended_diffusion", "exercise-1"),
     "listening": ("2_blended_diffusion", "exercise-2"),
+    "one_block": ("5_sparse_inference", "exercise-1"),
+    "reach": ("5_sparse_inference", "exercise-2"),
 }
 
 
@@ -161,11 +168,38 @@ def back_too_far(denoise, source, mask, walk, schedule, again, generator):
     return x
 
 
+def without_halo(layer, x, top, left, side):
+    return layer(x[..., top : top + side, left : left + side])
+
+
+def all_computed(layer, x, top, left, side):
+    return layer(x)[..., top : top + side, left : left + side]
+
+
+def cut_off_at_the_edge(layer, x, top, left, side):
+    rows, columns = (slice(max(first - 1, 0), first + side + 1) for first in (top, left))
+    return torch.nn.functional.conv2d(x[..., rows, columns], layer.weight, layer.bias)
+
+
+def strides_forgotten(layers):
+    return sum(dilation * (kernel - 1) // 2 for kernel, _, dilation in layers)
+
+
+def dilations_forgotten(layers):
+    return solution("reach")([(kernel, stride, 1) for kernel, stride, _ in layers])
+
+
+def both_sides_added(layers):
+    return 2 * solution("reach")(layers)
+
+
 MISTAKES = {
     "share_after": [once_only, divided, no_spread],
     "simulated_strokes": [no_median, all_colours, one_colour],
     "by_hand": [pasted_at_the_end, one_step_too_noisy, noise_left_at_the_end, mask_turned_round],
     "listening": [never_again, back_without_noise, back_too_far],
+    "one_block": [without_halo, all_computed, cut_off_at_the_edge],
+    "reach": [strides_forgotten, dilations_forgotten, both_sides_added],
 }
 
 
