@@ -1,12 +1,7 @@
 """The exercises of chapter 1: the stub breaks nothing, the solution passes, typical mistakes do not."""
 
-import ast
-import runpy
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -15,9 +10,8 @@ from scipy.ndimage import median_filter
 
 from course.core.sampling import blend, ddim_step, noise_like
 from course.core.schedule import CLEAN
+from tests.solutions.exercises import Exercises
 
-HERE = Path(__file__).parent / "1_noise_editing"
-LESSONS = Path(__file__).parents[2] / "notebooks" / "1_noise_editing"
 BEFORE = {
     "1_sdedit": ["toy", "toy-check"],
     "2_blended_diffusion": ["toy"],
@@ -32,58 +26,17 @@ EXERCISES = {
     "reach": ("5_sparse_inference", "exercise-2"),
 }
 
-
-@cache
-def cells(lesson):
-    code = nbformat.read(LESSONS / f"{lesson}.ipynb", as_version=4).cells
-    return {cell.id: ast.parse(cell.source) for cell in code if cell.cell_type == "code"}
-
-
-def run(tree, names):
-    exec(compile(tree, "lesson", "exec"), names)
-
-
-@cache
-def prepared(lesson):
-    """What an exercise finds: the imports, every function that the lesson defines, and the cells it needs."""
-    names = {}
-    run(cells(lesson)["imports"], names)
-    found = [node for tree in cells(lesson).values() for node in tree.body]
-    run(ast.Module([node for node in found if isinstance(node, ast.FunctionDef)], []), names)
-    for each in BEFORE[lesson]:
-        run(cells(lesson)[each], names)
-    return names
-
-
-def told(name, answer, capsys):
-    """What the exercise's cell prints when `answer` stands in the place of the stub."""
-    lesson, cell = EXERCISES[name]
-    check = [node for node in cells(lesson)[cell].body if getattr(node, "name", None) != name]
-    capsys.readouterr()
-    run(ast.Module(check, []), prepared(lesson) | {name: answer})
-    return capsys.readouterr().out
-
-
-@cache
-def solution(name):
-    return runpy.run_path(str(HERE / f"{EXERCISES[name][0]}.py"))[name]
+CHAPTER = Exercises("1_noise_editing", BEFORE, EXERCISES)
+solution, told = CHAPTER.solution, CHAPTER.told
 
 
 def test_every_exercise_has_a_solution():
-    asked = {
-        node.name
-        for lesson in BEFORE
-        for cell, tree in cells(lesson).items()
-        if cell.startswith("exercise-")
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-    }
-    assert asked == set(EXERCISES) == set(MISTAKES)
+    assert CHAPTER.functions() == set(EXERCISES) == set(MISTAKES)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_stub_is_not_done_yet(name, capsys):
-    assert "not done yet" in told(name, prepared(EXERCISES[name][0])[name], capsys)
+    assert "not done yet" in told(name, CHAPTER.stub(name), capsys)
 
 
 @pytest.mark.parametrize("name", EXERCISES)

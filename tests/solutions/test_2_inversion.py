@@ -1,21 +1,15 @@
 """The exercises of chapter 2: the stub breaks nothing, the solution passes, typical mistakes do not."""
 
-import ast
-import runpy
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
-import nbformat
 import pytest
 import torch
 from torch.nn.functional import max_pool2d, pad
 
 from course.core.sampling import blend, ddim_step
 from course.core.schedule import CLEAN
+from tests.solutions.exercises import Exercises
 
-HERE = Path(__file__).parent / "2_inversion"
-LESSONS = Path(__file__).parents[2] / "notebooks" / "2_inversion"
 BEFORE = {"1_ddim_inversion": ["toy"], "2_ddib": [], "3_diffedit": ["toy"]}  # cells that the exercises need
 EXERCISES = {
     "step_up": ("1_ddim_inversion", "exercise-1"),
@@ -26,70 +20,17 @@ EXERCISES = {
     "closed": ("3_diffedit", "exercise-2"),
 }
 
-
-@cache
-def cells(lesson):
-    code = nbformat.read(LESSONS / f"{lesson}.ipynb", as_version=4).cells
-    return {cell.id: ast.parse(cell.source) for cell in code if cell.cell_type == "code"}
-
-
-def run(tree, names):
-    exec(compile(tree, "lesson", "exec"), names)
-
-
-@cache
-def prepared(lesson):
-    """What an exercise finds: the imports, every function that the lesson defines, and the cells it needs."""
-    names = {}
-    run(cells(lesson)["imports"], names)
-    found = [node for tree in cells(lesson).values() for node in tree.body]
-    run(ast.Module([node for node in found if isinstance(node, ast.FunctionDef)], []), names)
-    for each in BEFORE[lesson]:
-        run(cells(lesson)[each], names)
-    return names
-
-
-def told(name, answer, capsys):
-    """What the exercise's cell prints when `answer` stands in the place of the stub."""
-    lesson, cell = EXERCISES[name]
-    names = prepared(lesson) | {name: answer}
-    check = [node for node in cells(lesson)[cell].body if getattr(node, "name", None) != name]
-    capsys.readouterr()
-    run(ast.Module(check, []), names)
-    return capsys.readouterr().out
-
-
-@cache
-def solutions(lesson):
-    return runpy.run_path(str(HERE / f"{lesson}.py"))
-
-
-def solution(name):
-    return solutions(EXERCISES[name][0])[name]
+CHAPTER = Exercises("2_inversion", BEFORE, EXERCISES)
+solution, told = CHAPTER.solution, CHAPTER.told
 
 
 def test_every_exercise_has_a_solution():
-    asked = {
-        node.name
-        for lesson in BEFORE
-        for cell, tree in cells(lesson).items()
-        if cell.startswith("exercise-")
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and "your code" in source_of(lesson, cell, node)
-    }
-    assert asked == set(EXERCISES) == set(MISTAKES)
-
-
-def source_of(lesson, cell, node):
-    """The text of a function with its comments: a stub's says "your code"."""
-    code = nbformat.read(LESSONS / f"{lesson}.ipynb", as_version=4).cells
-    lines = next(each.source for each in code if each.id == cell).splitlines()
-    return "\n".join(lines[node.lineno - 1 : node.end_lineno])
+    assert CHAPTER.functions() == set(EXERCISES) == set(MISTAKES)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_stub_is_not_done_yet(name, capsys):
-    assert "not done yet" in told(name, prepared(EXERCISES[name][0])[name], capsys)
+    assert "not done yet" in told(name, CHAPTER.stub(name), capsys)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -213,5 +154,5 @@ def test_a_typical_mistake_is_caught(name, number, capsys):
 
 
 def test_a_border_that_is_no_hole_is_right():
-    mask = prepared("3_diffedit")["left"]
+    mask = CHAPTER.prepared("3_diffedit")["left"]
     assert torch.equal(closing_of(border=0.0)(mask, 1), solution("closed")(mask, 1))

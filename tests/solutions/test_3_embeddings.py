@@ -1,15 +1,9 @@
 """The exercises of chapter 3: the stub breaks nothing, the solution passes, typical mistakes do not."""
 
-import ast
-import runpy
-from functools import cache
-from pathlib import Path
-
-import nbformat
 import pytest
 
-HERE = Path(__file__).parent / "3_embeddings"
-LESSONS = Path(__file__).parents[2] / "notebooks" / "3_embeddings"
+from tests.solutions.exercises import Exercises
+
 BEFORE = {"1_imagic": ["toy"], "2_null_text": ["toy", "toy-check"]}  # cells that the exercises need
 EXERCISES = {
     "stop_at": ("1_imagic", "exercise-1"),
@@ -18,59 +12,17 @@ EXERCISES = {
     "search": ("2_null_text", "exercise-2"),
 }
 
-
-@cache
-def cells(lesson):
-    code = nbformat.read(LESSONS / f"{lesson}.ipynb", as_version=4).cells
-    return {cell.id: ast.parse(cell.source) for cell in code if cell.cell_type == "code"}
-
-
-def run(tree, names):
-    exec(compile(tree, "lesson", "exec"), names)
-
-
-@cache
-def prepared(lesson):
-    """What an exercise finds: the imports, every function that the lesson defines, and the cells it needs."""
-    names = {}
-    run(cells(lesson)["imports"], names)
-    found = [node for tree in cells(lesson).values() for node in tree.body]
-    defined = [node for node in found if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    run(ast.Module(defined, []), names)
-    for each in BEFORE[lesson]:
-        run(cells(lesson)[each], names)
-    return names
-
-
-def told(name, answer, capsys):
-    """What the exercise's cell prints when `answer` stands in the place of the stub."""
-    lesson, cell = EXERCISES[name]
-    check = [node for node in cells(lesson)[cell].body if getattr(node, "name", None) != name]
-    capsys.readouterr()
-    run(ast.Module(check, []), prepared(lesson) | {name: answer})
-    return capsys.readouterr().out
-
-
-@cache
-def solution(name):
-    return runpy.run_path(str(HERE / f"{EXERCISES[name][0]}.py"))[name]
+CHAPTER = Exercises("3_embeddings", BEFORE, EXERCISES)
+solution, told = CHAPTER.solution, CHAPTER.told
 
 
 def test_every_exercise_has_a_solution():
-    asked = {
-        node.name
-        for lesson in BEFORE
-        for cell, tree in cells(lesson).items()
-        if cell.startswith("exercise-")
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.name != "watched"
-    }
-    assert asked == set(EXERCISES) == set(MISTAKES)
+    assert CHAPTER.functions() - {"watched"} == set(EXERCISES) == set(MISTAKES)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_stub_is_not_done_yet(name, capsys):
-    assert "not done yet" in told(name, prepared(EXERCISES[name][0])[name], capsys)
+    assert "not done yet" in told(name, CHAPTER.stub(name), capsys)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
