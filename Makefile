@@ -64,6 +64,8 @@ weights: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.editors
+	$(BIN)/python -m benchmarks.restoration
+	$(BIN)/python -m benchmarks.attention
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

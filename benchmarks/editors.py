@@ -6,26 +6,19 @@ writes first, which asks for both rows of guidance at every try. Where a model p
 inversion reads it at a level that it was not asked at; DiffEdit's pictures then differ.
 """
 
-import argparse
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, DiffusionPipeline
 from torch import Tensor, nn
 
-from benchmarks import report
-from benchmarks.timing import milliseconds, race, ratio
-from benchmarks.tiny import random_model
-from course.core.model import Model, load
+from benchmarks.job import Job, command, measured, run
+from course.core.model import Model
 from course.core.sampling import Step, ddim_step, invert, last, sample
-from course.core.tuning import training
 from course.embeddings.imagic import imagic
 from course.embeddings.null_text import null_text
 from course.embeddings.pivotal import pivotal
@@ -33,21 +26,8 @@ from course.inversion.contrast import contrast, contrast_mask
 from course.inversion.ddib import ddib
 from course.inversion.diffedit import diffedit
 
-ROOT = Path(__file__).parents[1]
 SOURCE, TARGET = "a red car on grass", "a blue car on grass"
 SCALE, RATIO, DRAWS, TRIES = 7.5, 0.8, 10, 10
-HEAD = "method | calls | calls alone, ms | method, ms | over calls alone | rival | ms | over rival | differs"
-Call = tuple[tuple[Any, ...], dict[str, Any], str]  # of the U-Net, and what takes a gradient from it
-
-
-@dataclass(frozen=True)
-class Job:
-    """walk: from latents to latents. rival: another way to do `whole`, which is the walk unless given."""
-
-    name: str
-    walk: Callable[[], Tensor]
-    whole: Callable[[], Tensor] | None = None
-    rival: tuple[str, Callable[[], Tensor]] | None = None
 
 
 def jobs(model: Model, steps: int, tries: int = TRIES) -> Iterator[Job]:
@@ -163,105 +143,15 @@ def obvious_null_text(
 
 def measure(model: Model, steps: int, rounds: int, tries: int = TRIES) -> list[dict[str, Any]]:
     """One row for each method: its times in milliseconds, and how far its result is from the rival's."""
-    return [_measured(model, job, rounds) for job in jobs(model, steps, tries)]
-
-
-def _measured(model: Model, job: Job, rounds: int) -> dict[str, Any]:
-    with recorded(model) as calls:
-        job.walk()
-    whole = job.whole or job.walk
-    ways: dict[str, Callable[[], object]] = {"bare": partial(replay, model, calls), "walk": job.walk}
-    if job.rival is not None:
-        ways |= {"whole": whole, "rival": job.rival[1]}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        times = race(ways, rounds)
-        found: dict[str, Any] = {
-            "job": job.name,
-            "calls": len(calls),
-            "rows": sum(len(args[0]) for args, _, _ in calls),
-            "bare_ms": milliseconds(times, "bare"),
-            "walk_ms": milliseconds(times, "walk"),
-            "walk_over_bare": ratio(times, "walk", "bare"),
-            "seconds": times,
-        }
-        if job.rival is not None:
-            found |= {
-                "rival": job.rival[0],
-                "rival_ms": milliseconds(times, "rival"),
-                "whole_over_rival": ratio(times, "whole", "rival"),
-                "difference": float((whole() - job.rival[1]()).abs().max()),
-            }
-    return found
-
-
-@contextmanager
-def recorded(model: Model) -> Iterator[list[Call]]:
-    """The U-Net's calls within the block, each with what takes a gradient from it, if anything does."""
-    calls: list[Call] = []
-
-    def watch(unet: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        text, wanted = options["encoder_hidden_states"], "nothing"
-        if torch.is_grad_enabled():
-            trained = any(weight.requires_grad for weight in unet.parameters())
-            wanted = "weights" if trained else "text" if text.requires_grad else "nothing"
-        given = tuple(each.detach() if isinstance(each, Tensor) else each for each in args)
-        calls.append((given, options | {"encoder_hidden_states": text.detach()}, wanted))
-
-    hook = model.unet.register_forward_pre_hook(watch, with_kwargs=True)
-    try:
-        yield calls
-    finally:
-        hook.remove()
-
-
-def replay(model: Model, calls: Sequence[Call]) -> None:
-    """The calls again, each with its backward pass, and nothing between them."""
-    weights = list(model.unet.parameters())
-    for args, options, wanted in calls:
-        if wanted == "nothing":
-            with torch.no_grad():
-                model.unet(*args, **options)
-            continue
-        text = options["encoder_hidden_states"].clone().requires_grad_(wanted == "text")
-        with training(weights) if wanted == "weights" else nullcontext():
-            output = model.unet(*args, **options | {"encoder_hidden_states": text})[0]
-            torch.autograd.grad(output, weights if wanted == "weights" else [text], torch.ones_like(output))
-
-
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table."""
-    lines = [HEAD.split(" | "), ["---"] + ["--:"] * HEAD.count(" | ")]
-    for row in rows:
-        line = [row["job"], str(row["calls"]), f"{row['bare_ms']:.0f}", f"{row['walk_ms']:.0f}"]
-        line.append(f"{row['walk_over_bare']:.3f}")
-        if "rival" in row:
-            line += [row["rival"], f"{row['rival_ms']:.0f}", f"{row['whole_over_rival']:.3f}"]
-            line.append(f"{row['difference']:.0e}")
-        lines.append(line + ["-"] * (len(lines[0]) - len(line)))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return [measured(model, job, rounds) for job in jobs(model, steps, tries)]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, and write the figures down."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.editors", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20, help="of the walks, and of each stage of Imagic")
+    parser = command("editors", __doc__)
     parser.add_argument("--tries", type=int, default=TRIES, help="of null-text inversion, at each step")
-    parser.add_argument("--model", default="stickers", help="as load() takes it")
-    parser.add_argument("--tiny", action="store_true", help="a random model of the stickers' shape")
-    parser.add_argument("--json", type=Path, default=ROOT / "build" / "editors.json")
-    parser.add_argument("--markdown", type=Path, help="page to write the table into (docs/benchmarks.md)")
     asked = parser.parse_args(arguments)
-    model = random_model() if asked.tiny else load(asked.model, dtype=torch.float32)
-    rows = measure(model, asked.steps, asked.rounds, asked.tries)
-    print(markdown(rows))
-    machine = report.machine(
-        model, "random weights" if asked.tiny else asked.model, asked.steps, asked.rounds
-    )
-    report.write_json(asked.json, {"machine": machine, "editors": rows})
-    if page := asked.markdown or (None if asked.tiny else ROOT / "docs" / "benchmarks.md"):
-        report.write_page(page, markdown(rows), "editors")
+    run("editors", asked, lambda model: measure(model, asked.steps, asked.rounds, asked.tries))
 
 
 def _generator() -> torch.Generator:

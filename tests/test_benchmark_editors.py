@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import editors
+from benchmarks import editors, job
 from course.core.model import Model
 from tests.core.tiny import as_model, tiny_pipeline
 
@@ -45,11 +45,11 @@ def test_rivals_come_to_the_same(rows: list[dict]) -> None:
 
 def test_the_calls_know_what_takes_a_gradient_and_the_replay_leaves_nothing_behind(tiny: Model) -> None:
     taken = {}
-    for job in editors.jobs(tiny, 3, tries=2):
-        with editors.recorded(tiny) as calls:
-            job.walk()
-        taken[job.name] = [wanted for _, _, wanted in calls]
-        editors.replay(tiny, calls)
+    for each in editors.jobs(tiny, 3, tries=2):
+        with job.recorded(tiny.unet) as calls:
+            each.walk()
+        taken[each.name] = [wanted for _, _, wanted in calls]
+        job.replay(tiny.unet, calls)
     assert taken["Imagic, both stages"] == ["text"] * 3 + ["weights"] * 3
     assert taken["Null-text inversion"] == ["nothing"] * 3 + ["nothing", "text", "text", "nothing"] * 3
     assert set(taken["DiffEdit"]) == set(taken["DDIB"]) == {"nothing"}
@@ -57,18 +57,18 @@ def test_the_calls_know_what_takes_a_gradient_and_the_replay_leaves_nothing_behi
 
 
 def test_the_replay_asks_the_same_questions(tiny: Model) -> None:
-    job = next(job for job in editors.jobs(tiny, 3, tries=2) if job.name.startswith("Null-text"))
-    with editors.recorded(tiny) as calls:
-        job.walk()
-    with editors.recorded(tiny) as again:
-        editors.replay(tiny, calls)
+    each = next(each for each in editors.jobs(tiny, 3, tries=2) if each.name.startswith("Null-text"))
+    with job.recorded(tiny.unet) as calls:
+        each.walk()
+    with job.recorded(tiny.unet) as again:
+        job.replay(tiny.unet, calls)
     for (args, options, wanted), (same, others, too) in zip(calls, again, strict=True):
         assert torch.equal(args[0], same[0]) and args[1] == same[1] and wanted == too
         assert torch.equal(options["encoder_hidden_states"], others["encoder_hidden_states"])
 
 
 def test_the_command_prints_a_table_and_writes_the_figures(tiny, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(editors, "random_model", lambda: tiny)
+    monkeypatch.setattr(job, "random_model", lambda: tiny)
     arguments = ["--tiny", "--rounds", "1", "--steps", "2", "--tries", "1"]
     editors.main([*arguments, "--json", str(tmp_path / "editors.json")])
     found = json.loads((tmp_path / "editors.json").read_text("utf8"))

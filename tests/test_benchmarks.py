@@ -116,7 +116,7 @@ def test_a_page_without_its_marks_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_site_s_page_has_its_marks() -> None:
     text = (command.ROOT / "docs" / "benchmarks.md").read_text("utf8")
-    for name in ("table", "editors", "sparse"):
+    for name in ("table", "editors", "restoration", "attention", "sparse"):
         assert text.count(f"<!-- begin {name} -->") == text.count(f"<!-- end {name} -->") == 1
 
 

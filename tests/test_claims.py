@@ -22,6 +22,12 @@ SDEDIT = {
     **{f"edit success, SDEdit {s}": s - 0.2 for s in (0.2, 0.4, 0.6, 0.8)},
 }
 
+TASKS = ("colourisation", "inpainting", "uncropping", "jpeg")
+SPECIALISTS = ("colourisation", "inpainting", "jpeg")
+DISTANCES = (("Palette", 20.0), ("regression", 40.0))
+READ = (("Palette", 0.7), ("regression", 0.6))
+WIDER = ("efficacy", "generality")
+
 
 def kept(claim_id: str) -> Measured:
     """Measurements that keep the claim."""
@@ -63,6 +69,47 @@ def kept(claim_id: str) -> Measured:
             **{f"kept PSNR, Imagic {eta}": 22.0 for eta in (0.6, 0.7, 0.8)},
             **{f"edit success, Imagic {eta}": 0.6 for eta in (0.6, 0.7, 0.8)},
             **SDEDIT,
+        },
+        "palette_regression": {
+            **{f"distance, {task}, {net}": far for task in TASKS for net, far in DISTANCES},
+            **{f"read right, {task}, {net}": share for task in TASKS for net, share in READ},
+        },
+        "palette_generalist": {
+            **{f"read right, {task}, all tasks": 0.55 for task in SPECIALISTS},
+            **{f"read right, {task}, one task": 0.6 for task in SPECIALISTS},
+        },
+        "palette_diversity": {
+            **{f"{task}, L2": 0.4 for task in ("colourisation", "inpainting")},
+            **{f"{task}, L1": 0.3 for task in ("colourisation", "inpainting")},
+        },
+        "stochastic_refinement": {
+            **{f"PSNR, mean of {n}": 30 - 1 / n for n in (1, 2, 4, 8)},
+            **{f"Fréchet distance, mean of {n}": 30 - 10 / n for n in (1, 2, 4, 8)},
+            "PSNR, prediction": 30.0,
+            "Fréchet distance, prediction": 32.0,
+        },
+        "prompt_to_prompt": {
+            **{f"distance to the source, share {share}": 1 - share for share in (0.0, 0.4, 0.8)},
+            **{f"new word read, share {share}": 1 - 0.2 * share for share in (0.0, 0.4, 0.8)},
+        },
+        "plug_and_play": {
+            **{f"structure distance, SDEdit {s}": 10 + 10 * s for s in (0.2, 0.4, 0.6, 0.8)},
+            **{f"edit success, SDEdit {s}": s for s in (0.2, 0.4, 0.6, 0.8)},
+            "structure distance, Plug-and-Play": 14.0,
+            "edit success, Plug-and-Play": 0.8,
+            "structure distance, DDIB": 18.0,
+            "edit success, DDIB": 0.8,
+        },
+        "instruct_pix2pix": {
+            **{f"kept PSNR, InstructPix2Pix {s}": 22.0 for s in (1.0, 1.5, 2.0)},
+            **{f"edit success, InstructPix2Pix {s}": 0.6 for s in (1.0, 1.5, 2.0)},
+            **SDEDIT,
+        },
+        "time": {
+            **{f"{what}, {which}, unedited": 0.1 for what in WIDER for which in ("colour", "style")},
+            **{f"{what}, {which}, edited": 0.8 for what in WIDER for which in ("colour", "style")},
+            **{f"specificity, {which}, unedited": 0.95 for which in ("colour", "style")},
+            **{f"specificity, {which}, edited": 0.9 for which in ("colour", "style")},
         },
         "null_text": {
             "PSNR, autoencoder alone": 30.0,
@@ -123,6 +170,36 @@ BREAKING: dict[str, list[dict[str, float]]] = {
             **{f"edit success, Imagic {eta}": 0.55 for eta in (0.6, 0.7, 0.8)},
         },
         {"edit success, Imagic 0.6": 0.0, "edit success, Imagic 0.7": 0.0},
+    ],
+    "palette_regression": [
+        {"distance, uncropping, Palette": 41.0},
+        {f"read right, {TASKS[0]}, Palette": 0.4, f"read right, {TASKS[3]}, Palette": 0.55},
+    ],
+    "palette_generalist": [{f"read right, {task}, all tasks": 0.53} for task in SPECIALISTS],
+    "palette_diversity": [{f"{task}, L1": 0.41} for task in ("colourisation", "inpainting")],
+    "stochastic_refinement": [
+        {"PSNR, mean of 2": 28.9},
+        {"Fréchet distance, mean of 4": 24.0},
+        {"Fréchet distance, prediction": 19.9},
+        {"PSNR, prediction": 30.9},
+    ],
+    "prompt_to_prompt": [
+        {"distance to the source, share 0.4": 1.1},
+        {"distance to the source, share 0.8": 0.7},
+        {"new word read, share 0.8": 0.74},
+    ],
+    "plug_and_play": [
+        {"edit success, Plug-and-Play": 0.39, "edit success, DDIB": 0.3},
+        {"structure distance, DDIB": 13.9},
+        {"edit success, DDIB": 0.86},
+    ],
+    "instruct_pix2pix": [
+        {f"edit success, InstructPix2Pix {s}": 0.35 for s in (1.0, 1.5, 2.0)},
+        {"edit success, InstructPix2Pix 1.0": 0.0, "edit success, InstructPix2Pix 2.0": 0.0},
+    ],
+    "time": [
+        *({f"{what}, {which}, edited": 0.59} for what in WIDER for which in ("colour", "style")),
+        *({f"specificity, {which}, edited": 0.84} for which in ("colour", "style")),
     ],
     "null_text": [
         {"PSNR, null-text": 28.9},

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "course").rglob("*.py"))
 # Outside the chapters. The tools stand beside them: notebooks, the command line and teachers use them.
-KNOWS_STICKERS = {"world", "figures", "train"}
-TOOLS = {"figures", "widgets", "claims", "train", "grading"}
+KNOWS_STICKERS = {"world", "figures", "train", "compare"}
+TOOLS = {"figures", "widgets", "claims", "train", "grading", "compare"}
 BANNED = {
     "cuda": "device is an argument: x.to(device)",
     "manual_seed": "randomness is an argument: a torch.Generator",

@@ -130,6 +130,7 @@ def navigation(chapters: dict[str, list[tuple[str, str]]], docs: Path, api: list
         {"Home": ["index.md", {"Run it": "run.md"}, {"Teach with it": "teaching.md"}]},
         {"Lessons": sections},
         {"Claims": "claims.md"},
+        {"Comparison": "comparison.md"},
         {"Benchmarks": "benchmarks.md"},
         {"Library": ["api/index.md", *(f"api/{name}.md" for name in api)]},
     ]

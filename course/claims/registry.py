@@ -11,11 +11,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from course.claims import embeddings, inversion, noise_editing, sparse_inference
+from course.claims import (
+    embeddings,
+    implicit_assumptions,
+    instruct_pix2pix,
+    inversion,
+    noise_editing,
+    palette,
+    plug_and_play,
+    prompt_to_prompt,
+    sparse_inference,
+    stochastic_refinement,
+)
 from course.claims.claim import Claim, ClaimContradicted, Measured, Record, Row
 
 SEEDS = 5  # values of each setting that a claim needs at least
-CHAPTERS = (noise_editing, sparse_inference, inversion, embeddings)
+CHAPTERS = (
+    noise_editing,
+    palette,
+    stochastic_refinement,
+    sparse_inference,
+    inversion,
+    embeddings,
+    prompt_to_prompt,
+    plug_and_play,
+    instruct_pix2pix,
+    implicit_assumptions,
+)
 CLAIMS: dict[str, Claim] = {claim.id: claim for chapter in CHAPTERS for claim in chapter.CLAIMS}
 
 

@@ -11,7 +11,18 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from course.train import autoencoder, denoiser, domains, export, recogniser, report, text
+from course.train import (
+    autoencoder,
+    denoiser,
+    domains,
+    export,
+    instruct_pix2pix,
+    palette,
+    recogniser,
+    refinement,
+    report,
+    text,
+)
 
 STAGES = (
     "autoencoder",
@@ -19,6 +30,10 @@ STAGES = (
     "recogniser",
     "denoiser",
     "domains",
+    "palette",
+    "refinement",
+    "instruct_pix2pix",
+    "instruct_pix2pix_true",
     "report",
 )
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -83,6 +98,15 @@ def main() -> None:
             domains.save_domain(
                 asked.out / "domains" / style, domains.train(work, vae, style, **steps("domains"))
             )
+    if "palette" in asked.stages:
+        start = palette.train_start(work, **steps("palette"))
+        for net in palette.NETS:
+            palette.save_palette(asked.out / "palette" / net, palette.train(work, net, start))
+    if "refinement" in asked.stages:
+        refinement.save_refinement(asked.out / "refinement", refinement.train(work, **steps("refinement")))
+    for stage in instruct_pix2pix.STAGES:
+        if stage in asked.stages:
+            instruct_pix2pix.run(stage, work, asked.out, **steps(stage))
     if "report" in asked.stages:
         report.write(asked.out, work, asked.prompts)
 

@@ -7,17 +7,18 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from PIL import Image
 from torch import Tensor
 
 from course.core.model import Model, load
 from course.core.sampling import last, sample
 from course.figures import curves, grid
-from course.train import autoencoder, domains
+from course.train import autoencoder, domains, palette
 from course.train.card import CARD
 from course.train.data import as_images
 from course.train.recogniser import accuracy, held_out_scenes
+from course.train.refinement import DENOISER, PREDICTOR, ConvUNet, Refinement
 from course.world.captions import caption
 from course.world.metrics import frechet_distance, prompt_accuracy
 from course.world.recogniser import Recogniser
@@ -25,7 +26,17 @@ from course.world.scene import Dice, Scene, sample_scene
 
 GUIDANCE_SCALE = 4.0  # better than 7 on prompts that only tuning saw
 STEPS = 30
-TRAINED = ("autoencoder", "text", "recogniser", "denoiser", *(f"domain_{style}" for style in domains.SEEDS))
+TRAINED = (
+    "autoencoder",
+    "text",
+    "recogniser",
+    "denoiser",
+    *(f"domain_{style}" for style in domains.SEEDS),
+    *(f"palette_{net}" for net in ("start", *palette.NETS)),
+    "refinement",
+    "instruct_pix2pix",
+    "instruct_pix2pix_true",
+)
 
 
 def report_scenes(n: int, count: int, held_out: bool, seed: int) -> list[Scene]:
@@ -161,6 +172,9 @@ def write(weights: Path, folder: Path, prompts: int = 512) -> None:
         vae=_size(vae),
         text=_size(model.text_encoder),
         domain=_size(UNet2DConditionModel(**domains.CONFIG)),
+        palette=_size(UNet2DModel(**palette.CONFIG)),
+        refinement=_size(Refinement(ConvUNet(**PREDICTOR), ConvUNet(**DENOISER))),
+        instruct=_size(unet),
         table=_table(figures),
         prompts=prompts,
         steps=", ".join(f"{stage} {n:,}" for stage, n in steps.items()),

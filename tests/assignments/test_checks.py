@@ -74,6 +74,7 @@ SLIPS = {
         3,
     ),
     "3_embeddings": Slip("x = levels[skip]\\n", "x = levels[0]\\n", "edit_back", "start at levels[4]", 2),
+    "4_attention": Slip("value[::2].repeat_interleave(2, 0)", "value", "mutual_edit", "its own values", 2),
 }
 
 

@@ -15,6 +15,7 @@ from tests.solutions.exercises import Exercises
 BEFORE = {
     "1_sdedit": ["toy", "toy-check"],
     "2_blended_diffusion": ["toy"],
+    "3_palette": [],
     "5_sparse_inference": [],
 }  # cells that the exercises need
 EXERCISES = {
@@ -22,6 +23,8 @@ EXERCISES = {
     "simulated_strokes": ("1_sdedit", "exercise-2"),
     "by_hand": ("2_blended_diffusion", "exercise-1"),
     "listening": ("2_blended_diffusion", "exercise-2"),
+    "loss_of_the_hole": ("3_palette", "exercise-1"),
+    "one_and_mean": ("3_palette", "exercise-2"),
     "one_block": ("5_sparse_inference", "exercise-1"),
     "reach": ("5_sparse_inference", "exercise-2"),
 }
@@ -121,6 +124,37 @@ def back_too_far(denoise, source, mask, walk, schedule, again, generator):
     return x
 
 
+def over_all(answer, eps, mask):
+    return (mask * (answer - eps)).square().mean()
+
+
+def outside(answer, eps, mask):
+    return solution("loss_of_the_hole")(answer, eps, 1 - mask)
+
+
+def pictures_counted_alike(answer, eps, mask):
+    each = (mask * (answer - eps).square()).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
+    return each.mean()
+
+
+def channels_forgotten(answer, eps, mask):
+    return 3 * solution("loss_of_the_hole")(answer, eps, mask)
+
+
+def the_other_way_round(samples, truth):
+    return solution("one_and_mean")(samples, truth)[::-1]
+
+
+def mean_over_pixels(samples, truth):
+    one, _ = solution("one_and_mean")(samples, truth)
+    return one, (samples.mean((1, 2, 3), keepdim=True) - truth).square().mean()
+
+
+def one_alone(samples, truth):
+    one, _ = solution("one_and_mean")(samples, truth)
+    return one, (samples[:1] - truth).square().mean()
+
+
 def without_halo(layer, x, top, left, side):
     return layer(x[..., top : top + side, left : left + side])
 
@@ -151,6 +185,8 @@ MISTAKES = {
     "simulated_strokes": [no_median, all_colours, one_colour],
     "by_hand": [pasted_at_the_end, one_step_too_noisy, noise_left_at_the_end, mask_turned_round],
     "listening": [never_again, back_without_noise, back_too_far],
+    "loss_of_the_hole": [over_all, outside, pictures_counted_alike, channels_forgotten],
+    "one_and_mean": [the_other_way_round, mean_over_pixels, one_alone],
     "one_block": [without_halo, all_computed, cut_off_at_the_edge],
     "reach": [strides_forgotten, dilations_forgotten, both_sides_added],
 }

@@ -1,0 +1,204 @@
+"""Prompt-to-Prompt: draw the edited prompt's picture with the attention maps of the source prompt's."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from course.attention.local_blend import Blender, LocalBlend, one_each
+from course.core.attention import Control, HasAttention, Site, on_text
+from course.core.checks import check_option
+from course.core.sampling import Denoiser, Step, last, sample
+from course.core.schedule import Schedule
+from course.core.scoped import scoped
+from course.core.words import align_prompts, replace_words, token_positions, word_positions
+
+EVERY_OTHER = "default_"  # the key of all words that a mapping does not name, as in the authors' code
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """How the target prompt's cross-attention is made of the source's: by `replace`, `refine`, `reweight`.
+
+    mapper: float32 [n n], hands the source's maps M, [... queries n], to the target's tokens: M @ mapper.
+    kept: float32 [n], 1 for a target's token that takes what is handed to it, 0 for one that has its own map.
+    factors: float32 [n], on each token's map.
+    """
+
+    tokenizer: Any
+    source: str
+    target: str
+    mapper: Tensor
+    kept: Tensor
+    factors: Tensor
+
+
+def replace(tokenizer: Any, source: str, target: str, *, compat: Literal["official"] | None = None) -> Edit:
+    """Word swap, between prompts of as many words. Hertz et al. 2022, arXiv:2208.01626, section 3.2.
+
+    A swapped word gets its predecessor's map, in equal parts where it has another number of tokens.
+    compat: "official" reproduces the authors' mapper, which after the last swapped word takes the source's
+    token at the target's position: a wrong one as soon as the two words differ in tokens.
+    Raises ValueError when the prompts differ in their number of words.
+    """
+    check_option("compat", compat, (None, "official"))
+    mapper = replace_words(tokenizer, source, target).mapper
+    if compat == "official":
+        a, b = (word_positions(tokenizer, prompt) for prompt in (source, target))
+        swapped = [(i, j) for (old, i), (new, j) in zip(a, b, strict=True) if old != new]
+        i, j = (swapped[-1][0][-1] + 1, swapped[-1][1][-1] + 1) if swapped else (0, 0)
+        after = torch.arange(j, len(mapper) - max(i - j, 0))
+        mapper[:, j:] = 0
+        mapper[after, after] = 1
+    ones = torch.ones(len(mapper))
+    return Edit(tokenizer, source, target, mapper, ones, ones)
+
+
+def refine(tokenizer: Any, source: str, target: str) -> Edit:
+    """Words added (or left out): common tokens get their partner's map, new ones have their own."""
+    found = align_prompts(tokenizer, source, target)
+    mapper = torch.nn.functional.one_hot(found.source_of.clamp(min=0), len(found.kept)).float().T
+    return Edit(tokenizer, source, target, mapper, found.kept, torch.ones_like(found.kept))
+
+
+def reweight(edit: Edit, factors: Mapping[str, float]) -> Edit:
+    """The edit, with the maps of these words of its target prompt multiplied; nothing is renormalised.
+
+    To reweight alone, take `replace` of a prompt by itself. factors: the paper's c, from -2 to 2 there.
+    Raises ValueError for a word that the target prompt does not have, and a factor that is not finite.
+    """
+    changed = edit.factors.clone()
+    for word, factor in factors.items():
+        if not isfinite(factor):
+            raise ValueError(f"the factor of {word!r} must be finite (1 = unchanged), got {factor}")
+        changed[token_positions(edit.tokenizer, edit.target, word)] *= factor
+    return dataclasses.replace(edit, factors=changed)
+
+
+def prompt_to_prompt(
+    unet: HasAttention,
+    denoise: Denoiser,
+    x_T: Float[Tensor, "b c h w"],
+    edits: Edit | Sequence[Edit],
+    times: Sequence[int],
+    schedule: Schedule,
+    *,
+    cross: float | Mapping[str, float] = 0.8,
+    self_attention: float = 0.4,
+    max_tokens: int = 256,
+    local_blend: LocalBlend | Sequence[LocalBlend] | None = None,
+) -> Float[Tensor, "2*b c h w"]:
+    """The sources' latents, then the targets', from the same noise. Hertz et al. 2022, Algorithm 1.
+
+    unet: the network that `denoise` asks. denoise: of 2b prompts [sources..., targets...], guided or not, in
+    one call of the network for each time. x_T: one row for each pair. edits: one for all, or one for each.
+    cross: share of the walk, in [0, 1], in which cross-attention is the source's; by word of the target if
+    some are to be released earlier, the rest under "default_" (1 if it is left out).
+    self_attention: share in which self-attention is, at sites of at most max_tokens queries (16 x 16 in the
+    paper's code, 32 x 32 in null-text inversion's); larger sites keep their fast kernel.
+    Of n steps, cross * (n + 1) and self_attention * n are taken, rounded down, as in the authors' code.
+    local_blend: keeps the edit where its words attend; one for all, or one for each.
+    Raises ValueError for shares outside [0, 1], unknown words, and numbers of rows or tokens that do not fit.
+    """
+    walk = (unet, denoise, x_T, edits, times, schedule)
+    options: dict[str, Any] = {"cross": cross, "self_attention": self_attention, "max_tokens": max_tokens}
+    return last(prompt_to_prompt_steps(*walk, **options, local_blend=local_blend))
+
+
+def prompt_to_prompt_steps(
+    unet: HasAttention,
+    denoise: Denoiser,
+    x_T: Float[Tensor, "b c h w"],
+    edits: Edit | Sequence[Edit],
+    times: Sequence[int],
+    schedule: Schedule,
+    *,
+    cross: float | Mapping[str, float] = 0.8,
+    self_attention: float = 0.4,
+    max_tokens: int = 256,
+    local_blend: LocalBlend | Sequence[LocalBlend] | None = None,
+) -> Iterator[Step]:
+    """The steps of `prompt_to_prompt`, to watch; between two of them the unet is as it was."""
+    if x_T.ndim != 4 or not len(x_T):
+        raise ValueError(f"x_T must be [b c h w], one row for each pair, got {list(x_T.shape)}")
+    pairs, steps, walked = len(x_T), len(times) - 1, list(times)
+    edits = one_each("edit", [edits] if isinstance(edits, Edit) else edits, pairs)
+    ends = _ends(edits, cross, steps).to(x_T.device)
+    cross_end, self_end = int(ends.max()), int(_checked("self_attention", self_attention) * steps)
+    shared_cross = on_text(from_source(edits, ends, walked), 2 * pairs)
+    shared_self = on_text(_source_for_both, 2 * pairs)
+    told = [(edit.tokenizer, edit.source, edit.target) for edit in edits]
+    blender = None if local_blend is None else Blender(local_blend, told, walked)
+
+    controls = []  # entered at each step, and found once
+    if self_end:
+        controls.append((self_end, scoped(unet, shared_self, _is("self"), max_tokens)))
+    if cross_end:
+        controls.append((cross_end, scoped(unet, shared_cross, _is("cross"))))
+
+    def attending(x_t: Tensor, t: int) -> Tensor:
+        step = walked.index(t)
+        with ExitStack() as blocks:
+            for end, control in controls:
+                if step < end:
+                    blocks.enter_context(control)
+            if blender is not None:
+                blocks.enter_context(blender.watching(unet))
+            return denoise(x_t, t)
+
+    return sample(attending, torch.cat([x_T, x_T]), times, schedule, intervene=blender)
+
+
+def _source_for_both(probs: Tensor, site: Site, t: int) -> Tensor:
+    source = probs.chunk(2)[0]
+    return torch.cat([source, source])
+
+
+def from_source(edits: Sequence[Edit], ends: Tensor, times: list[int]) -> Control:
+    """The control of cross-attention; rows are [sources, targets]. ends: [b n], in steps."""
+    mapper = torch.stack([edit.mapper for edit in edits]).to(ends.device)[:, None]
+    kept = torch.stack([edit.kept for edit in edits]).to(ends.device)[:, None, None]
+    factors = torch.stack([edit.factors for edit in edits]).to(ends.device)[:, None, None]
+
+    def control(probs: Tensor, site: Site, t: int) -> Tensor:
+        if probs.shape[-1] != mapper.shape[-1]:
+            raise ValueError(
+                f"the edits are of prompts of {mapper.shape[-1]} tokens, and the text that the network reads "
+                f"has {probs.shape[-1]}: make them with the tokenizer of that text"
+            )
+        source, target = probs.chunk(2)
+        edited = factors * (kept * (source @ mapper.to(probs)) + (1 - kept) * target)
+        held = times.index(t) < ends[:, None, None]
+        return torch.cat([source, torch.where(held, edited, target).to(probs)])
+
+    return control
+
+
+def _ends(edits: Sequence[Edit], cross: float | Mapping[str, float], steps: int) -> Tensor:
+    """For each pair and token of the target, [b n], the first step that is no longer the source's."""
+    shares = dict(cross) if isinstance(cross, Mapping) else {EVERY_OTHER: cross}
+    # int() of Python's floats, as in the authors' code: a float32 may round to the other side.
+    counts = {
+        word: int(_checked(f"cross of {word!r}", share) * (steps + 1)) for word, share in shares.items()
+    }
+    ends = torch.full((len(edits), len(edits[0].kept)), counts.pop(EVERY_OTHER, steps + 1))
+    for row, edit in zip(ends, edits, strict=True):
+        for word, count in counts.items():
+            row[token_positions(edit.tokenizer, edit.target, word)] = count
+    return ends
+
+
+def _is(kind: str) -> Callable[[Site], bool]:
+    return lambda site: site.kind == kind
+
+
+def _checked(name: str, share: float) -> float:
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must be a share of the walk, in [0, 1], got {share}")
+    return share
