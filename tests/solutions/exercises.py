@@ -15,12 +15,19 @@ LESSONS = Path(__file__).parents[2] / "notebooks"
 
 
 class Exercises:
-    """before: for each lesson, the cells that its exercises need. asked: each exercise's lesson and cell."""
+    """before: for each lesson, the cells that its exercises need. asked: each exercise's lesson and cell.
+
+    given: functions of the exercises' cells that are no exercise.
+    """
 
     def __init__(
-        self, chapter: str, before: Mapping[str, Sequence[str]], asked: Mapping[str, tuple[str, str]]
+        self,
+        chapter: str,
+        before: Mapping[str, Sequence[str]],
+        asked: Mapping[str, tuple[str, str]],
+        given: Sequence[str] = (),
     ) -> None:
-        self.chapter, self.before, self.asked = chapter, before, asked
+        self.chapter, self.before, self.asked, self.given = chapter, before, asked, given
         self.cells, self.prepared, self.solution = (
             cache(self._cells),
             cache(self._prepared),
@@ -66,7 +73,7 @@ class Exercises:
             for cell, tree in self.cells(lesson).items()
             if cell.startswith("exercise-")
             for node in tree.body
-            if isinstance(node, ast.FunctionDef)
+            if isinstance(node, ast.FunctionDef) and node.name not in self.given
         }
 
 

@@ -1,9 +1,8 @@
-"""The exercises of chapter 1: the stub breaks nothing, the solution passes, typical mistakes do not."""
+"""Chapter 1's exercises, but for stochastic refinement's, and typical mistakes."""
 
 from itertools import pairwise
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import median_filter
@@ -30,21 +29,7 @@ EXERCISES = {
 }
 
 CHAPTER = Exercises("1_noise_editing", BEFORE, EXERCISES)
-solution, told = CHAPTER.solution, CHAPTER.told
-
-
-def test_every_exercise_has_a_solution():
-    assert CHAPTER.functions() == set(EXERCISES) == set(MISTAKES)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_stub_is_not_done_yet(name, capsys):
-    assert "not done yet" in told(name, CHAPTER.stub(name), capsys)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_solution_passes(name, capsys):
-    assert "Right" in told(name, solution(name), capsys)
+solution = CHAPTER.solution
 
 
 def once_only(repeats, signal, noise, std):
@@ -190,13 +175,3 @@ MISTAKES = {
     "one_block": [without_halo, all_computed, cut_off_at_the_edge],
     "reach": [strides_forgotten, dilations_forgotten, both_sides_added],
 }
-
-
-@pytest.mark.parametrize(
-    ("name", "answer"),
-    [(name, answer) for name, answers in MISTAKES.items() for answer in answers],
-    ids=lambda part: getattr(part, "__name__", part),
-)
-def test_a_typical_mistake_is_caught(name, answer, capsys):
-    with pytest.raises(AssertionError):
-        told(name, answer, capsys)

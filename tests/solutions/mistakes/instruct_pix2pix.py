@@ -1,6 +1,4 @@
-"""The exercises on InstructPix2Pix: the stub breaks nothing, the solution passes, typical mistakes do not."""
-
-import pytest
+"""The exercises on InstructPix2Pix, and typical mistakes."""
 
 from tests.solutions.exercises import Exercises
 
@@ -8,21 +6,7 @@ LESSON = "3_instruct_pix2pix"
 EXERCISES = {"guided": (LESSON, "exercise-1"), "best": (LESSON, "exercise-2")}
 
 CHAPTER = Exercises("4_attention", {LESSON: []}, EXERCISES)
-solution, told = CHAPTER.solution, CHAPTER.told
-
-
-def test_every_exercise_has_a_solution():
-    assert CHAPTER.functions() == set(EXERCISES) == set(MISTAKES)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_stub_is_not_done_yet(name, capsys):
-    assert "not done yet" in told(name, CHAPTER.stub(name), capsys)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_solution_passes(name, capsys):
-    assert "Right" in told(name, solution(name), capsys)
+solution = CHAPTER.solution
 
 
 def rows_the_other_way_round(eps, guidance_scale, image_guidance_scale):
@@ -79,11 +63,3 @@ MISTAKES = {
         never_cut,
     ],
 }
-
-
-@pytest.mark.parametrize(
-    ("name", "number"), [(name, i) for name, answers in MISTAKES.items() for i in range(len(answers))]
-)
-def test_a_typical_mistake_is_caught(name, number, capsys):
-    with pytest.raises(AssertionError):
-        told(name, MISTAKES[name][number], capsys)

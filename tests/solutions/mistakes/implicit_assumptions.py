@@ -1,6 +1,5 @@
-"""The exercises of TIME's lesson: the stub breaks nothing, the solution passes, typical mistakes do not."""
+"""The exercises on TIME, and typical mistakes."""
 
-import pytest
 import torch
 
 from course.attention.implicit_assumptions import edited_projection
@@ -10,21 +9,7 @@ LESSON = "4_implicit_assumptions"
 EXERCISES = {"one_for_all": (LESSON, "exercise-1"), "keeping": (LESSON, "exercise-2")}
 
 CHAPTER = Exercises("4_attention", {LESSON: []}, EXERCISES)
-solution, told = CHAPTER.solution, CHAPTER.told
-
-
-def test_every_exercise_has_a_solution():
-    assert CHAPTER.functions() == set(EXERCISES) == set(MISTAKES)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_stub_is_not_done_yet(name, capsys):
-    assert "not done yet" in told(name, CHAPTER.stub(name), capsys)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_solution_passes(name, capsys):
-    assert "Right" in told(name, solution(name), capsys)
+solution = CHAPTER.solution
 
 
 def transposed(contexts, targets, lam):
@@ -66,11 +51,3 @@ MISTAKES = {
     "one_for_all": [transposed, the_other_way_round, pulled_to_zero, without_a_pull],
     "keeping": [nothing_kept, sent_to_zero, one_after_the_other, nothing_edited],
 }
-
-
-@pytest.mark.parametrize(
-    ("name", "number"), [(name, i) for name, answers in MISTAKES.items() for i in range(len(answers))]
-)
-def test_a_typical_mistake_is_caught(name, number, capsys):
-    with pytest.raises(AssertionError):
-        told(name, MISTAKES[name][number], capsys)
