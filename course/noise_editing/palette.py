@@ -120,7 +120,8 @@ def palette_steps(
         return y if mask is None or known is None else blend(y, known, mask)
 
     def denoise(y_t: Tensor, t: int) -> Tensor:
-        gamma = y_t.new_full((len(y_t),), schedule.signal(t) ** 2)
+        wide = torch.promote_types(y_t.dtype, torch.float32)  # half precision cannot tell levels apart
+        gamma = torch.full((len(y_t),), schedule.signal(t) ** 2, dtype=wide, device=y_t.device)
         eps = predict(x, y_t, gamma)
         if limit is None:
             return eps

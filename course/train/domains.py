@@ -18,6 +18,7 @@ from course.core.model import Model
 from course.core.schedule import Schedule
 from course.train.data import as_images
 from course.train.denoiser import SCHEDULER
+from course.train.export import forget_paths
 from course.train.loop import Run, generator_for
 from course.train.muon import muon_for
 from course.world.scene import Dice, Scene, sample_scene
@@ -116,6 +117,7 @@ def save_domain(folder: Path, unet: UNet2DConditionModel) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     unet.half().save_pretrained(aside)
     unet.float()
+    forget_paths(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 

@@ -22,7 +22,7 @@ def _replace(aside: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _forget_paths(folder: Path) -> None:
+def forget_paths(folder: Path) -> None:
     """The libraries write down which directory a part was loaded from; that is nobody else's business."""
     for file in folder.rglob("config.json"):
         config = json.loads(file.read_text())
@@ -52,7 +52,7 @@ def save_pipeline(
     shutil.rmtree(aside, ignore_errors=True)
     pipeline.to(dtype=torch.float16).save_pretrained(aside)
     pipeline.to(dtype=torch.float32)
-    _forget_paths(aside)
+    forget_paths(aside)
     _replace(aside, folder)
 
 
@@ -65,7 +65,7 @@ def save_clip(folder: Path, clip: CLIPModel, tokenizer: PreTrainedTokenizerFast)
     tokenizer.save_pretrained(aside)
     seen = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": clip.config.vision_config.image_size}
     (aside / "preprocessor_config.json").write_text(json.dumps(seen) + "\n")
-    _forget_paths(aside)
+    forget_paths(aside)
     _replace(aside, folder)
 
 

@@ -214,7 +214,6 @@ def train(
     else:
         data, told = true_pairs(stickers, pairs), {}
     unet = widen(stickers.unet).float().cpu().train().requires_grad_(True)
-    unet.register_to_config(_name_or_path="")  # where the weights were opened is nobody's business
     null = stickers.encode_text("").float().cpu()
 
     def batch(step: int) -> dict[str, Tensor]:
