@@ -112,7 +112,7 @@ def test_samples_have_the_posterior_s_spread_and_their_mean_is_nearer():
     """Residuals N(1, 0.5^2): one draw misses the truth by twice the variance, the mean of n by 1 + 1/n."""
     blurred, guess = torch.zeros(1, 1, 64, 64, dtype=torch.float64), PREDICTORS["nothing"]
     sharp = 1 + 0.5 * drawn(5, *blurred.shape)
-    given = (guess, exact(1.0, 0.5), blurred, SCHEDULE.times(100), SCHEDULE)
+    given = (guess, exact(1.0, 0.5), blurred, SCHEDULE.times(200), SCHEDULE)
     draws = {n: stochastic_refinement(*given, samples=n, generator=seeded(n)) for n in (1, 4)}
     assert float(draws[1].mean()) == pytest.approx(1, abs=0.02)
     assert float(draws[1].std()) == pytest.approx(0.5, rel=0.05)
