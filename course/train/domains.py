@@ -4,7 +4,6 @@ Each has a set of pictures of its own, without a scene in common, begins from a 
 words. They share the schedule and the autoencoder, whose latents they are models of.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from course.core.model import Model
 from course.core.schedule import Schedule
 from course.train.data import as_images
 from course.train.denoiser import SCHEDULER
-from course.train.export import forget_paths
+from course.train.files import save_networks
 from course.train.loop import Run, generator_for
 from course.train.muon import muon_for
 from course.world.scene import Dice, Scene, sample_scene
@@ -113,13 +112,7 @@ def train(
 
 def save_domain(folder: Path, unet: UNet2DConditionModel) -> None:
     """Write a trained model in half precision; a write that fails leaves no folder behind."""
-    aside = folder.with_suffix(".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    unet.half().save_pretrained(aside)
-    unet.float()
-    forget_paths(aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    save_networks(folder, {"": unet})
 
 
 def domain_model(style: str, stickers: Model, folder: Path = WEIGHTS) -> Model:

@@ -10,24 +10,8 @@ from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPTextModel, PreTrainedTokenizerFast
 
 from course.train.denoiser import SCHEDULER
+from course.train.files import forget_paths, replace_folder
 from course.world.recogniser import Recogniser
-
-
-def _replace(aside: Path, folder: Path) -> None:
-    old = folder.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    aside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def forget_paths(folder: Path) -> None:
-    """The libraries write down which directory a part was loaded from; that is nobody else's business."""
-    for file in folder.rglob("config.json"):
-        config = json.loads(file.read_text())
-        if config.pop("_name_or_path", None) is not None:
-            file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def save_pipeline(
@@ -53,7 +37,7 @@ def save_pipeline(
     pipeline.to(dtype=torch.float16).save_pretrained(aside)
     pipeline.to(dtype=torch.float32)
     forget_paths(aside)
-    _replace(aside, folder)
+    replace_folder(aside, folder)
 
 
 def save_clip(folder: Path, clip: CLIPModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -66,7 +50,7 @@ def save_clip(folder: Path, clip: CLIPModel, tokenizer: PreTrainedTokenizerFast)
     seen = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": clip.config.vision_config.image_size}
     (aside / "preprocessor_config.json").write_text(json.dumps(seen) + "\n")
     forget_paths(aside)
-    _replace(aside, folder)
+    replace_folder(aside, folder)
 
 
 def save_recogniser(file: Path, recogniser: Recogniser) -> None:

@@ -26,7 +26,7 @@ from course.core.clip import Clip, load_clip
 from course.core.model import Model, load
 from course.train.data import as_images
 from course.train.denoiser import v_loss
-from course.train.domains import save_domain
+from course.train.files import save_networks
 from course.train.loop import Run, generator_for
 from course.train.muon import muon_for
 from course.world.scene import Dice, is_held_out
@@ -244,7 +244,7 @@ def run(stage: str, folder: Path, out: Path, **options: Any) -> None:
 
 def save_instruct(folder: Path, unet: UNet2DConditionModel, told: dict[str, Any]) -> None:
     """Write a trained network in half precision, and beside its weights what its pairs were."""
-    save_domain(folder, unet)
+    save_networks(folder, {"": unet})
     (folder / "pairs.json").write_text(json.dumps(told, indent=2) + "\n")
 
 

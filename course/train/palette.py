@@ -1,6 +1,5 @@
 """Palette's networks: one for all tasks, one for each, and the rivals that it is held against."""
 
-import shutil
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from course.core.schedule import Schedule
 from course.noise_editing.palette import draw_gamma, palette_loss
 from course.train.data import as_images, training_scenes
+from course.train.files import save_networks
 from course.train.loop import Run, generator_for
 from course.train.muon import muon_for
 from course.world import degrade
@@ -178,12 +178,7 @@ def _trained(
 
 def save_palette(folder: Path, model: Palette) -> None:
     """Write a trained model in half precision; a write that fails leaves no folder behind."""
-    aside = folder.with_suffix(".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.unet.half().save_pretrained(aside)
-    model.unet.float()
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    save_networks(folder, {"": model.unet})
 
 
 def palette_model(name: str = "all", folder: Path = WEIGHTS) -> Palette:

@@ -3,7 +3,6 @@
 Both are convolutions alone, learn together on blurred 64 x 64 pictures, and run at any size.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from course.noise_editing.stochastic_refinement import (
 )
 from course.train.conv_unet import ConvUNet
 from course.train.data import images
+from course.train.files import save_networks
 from course.train.loop import Run, generator_for
 from course.train.muon import muon_for
 from course.world.blur import blurred, sample_blur
@@ -115,13 +115,7 @@ def train(
 
 def save_refinement(folder: Path, pair: Refinement) -> None:
     """Write both networks in half precision; a write that fails leaves no folder behind."""
-    aside = folder.with_suffix(".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    for name, network in (("predictor", pair.predictor), ("denoiser", pair.denoiser)):
-        network.half().save_pretrained(aside / name)
-        network.float()
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    save_networks(folder, {"predictor": pair.predictor, "denoiser": pair.denoiser})
 
 
 def refinement_model(folder: Path = WEIGHTS) -> Refinement:
