@@ -1,4 +1,7 @@
-"""The claim of TIME, its rule fixed from the paper before anything was measured."""
+"""The claim of TIME. The numbers of its rule were fixed from the paper before anything was measured.
+
+That it is asked of a colour and of a style, and of which prompts, was settled after a look at other seeds.
+"""
 
 from statistics import fmean
 

@@ -33,7 +33,7 @@ CONFIG: dict[str, Any] = {
     "attention_head_dim": 32,
     "norm_num_groups": 16,
 }
-ENDS = ("unet.conv_in", "unet.conv_out", "unet.time_embedding")
+ENDS = ("model.unet.conv_in", "model.unet.conv_out", "model.unet.time_embedding")
 LEVELS = {"beta_schedule": "squaredcos_cap_v2"}  # of training and of sampling
 WEIGHTS = Path(__file__).parents[1] / "weights" / "palette"
 SEED, FLOOR = 9, 0.3
@@ -112,10 +112,10 @@ class PaletteLoss(nn.Module):
 
     def __init__(self, net: Net, model: Palette) -> None:
         super().__init__()
-        self.net, self.unet = net, model.unet
+        self.net, self.model = net, model
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor, gamma: Tensor, eps: Tensor) -> Tensor:
-        model = Palette(self.unet)
+        model = self.model
         if self.net.regression:
             return (mask * (model.regress(x) - y).square()).sum() / (3 * mask.sum())
         return palette_loss(model, x, y, gamma, eps, mask, p=self.net.p, target="v", floor=FLOOR)
@@ -173,7 +173,7 @@ def _trained(
         average=0.99,
         optimizer=muon_for(loss, lr, ENDS),
     ).train()
-    return Palette(loss.unet.cpu()).eval().requires_grad_(False)
+    return model.cpu().eval().requires_grad_(False)
 
 
 def save_palette(folder: Path, model: Palette) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from course.core.clip import load_clip
 from course.core.model import load
-from course.train import instruct_pix2pix
+from course.train import instruct_pix2pix, instruction_pairs
 from course.train.data import as_images
 from course.train.text import make_tokenizer
 from course.world import is_held_out
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def small(monkeypatch):
     for name, value in SMALL.items():
-        monkeypatch.setattr(instruct_pix2pix, name, value)
+        monkeypatch.setattr(instruction_pairs, name, value)
 
 
 def same(a, b):
@@ -36,19 +36,19 @@ def same(a, b):
 
 
 def test_the_triples_are_the_same_each_time_of_every_kind_and_hold_nothing_out():
-    found = instruct_pix2pix.training_tasks(9, 0, 60)
-    assert found == instruct_pix2pix.training_tasks(9, 0, 60)
-    assert found != instruct_pix2pix.training_tasks(9, 1, 60) != instruct_pix2pix.training_tasks(10, 1, 60)
-    assert [task.kind for task in found] == 10 * list(instruct_pix2pix.KINDS)
-    assert "move" not in instruct_pix2pix.KINDS and len(instruct_pix2pix.KINDS) == 6
+    found = instruction_pairs.training_tasks(9, 0, 60)
+    assert found == instruction_pairs.training_tasks(9, 0, 60)
+    assert found != instruction_pairs.training_tasks(9, 1, 60) != instruction_pairs.training_tasks(10, 1, 60)
+    assert [task.kind for task in found] == 10 * list(instruction_pairs.KINDS)
+    assert "move" not in instruction_pairs.KINDS and len(instruction_pairs.KINDS) == 6
     assert not any(is_held_out(scene) for task in found for scene in (task.source, task.target))
     with pytest.raises(ValueError, match=r"seeds 0\.\.999"):
-        instruct_pix2pix.training_tasks(1000, 0, 1)
+        instruction_pairs.training_tasks(1000, 0, 1)
 
 
 def test_the_tokenizer_knows_every_instruction():
     tokenizer = make_tokenizer()
-    for task in instruct_pix2pix.training_tasks(9, 0, 600):
+    for task in instruction_pairs.training_tasks(9, 0, 600):
         assert len(tokenizer(task.instruction).input_ids) <= tokenizer.model_max_length
 
 
@@ -57,10 +57,10 @@ def test_the_tokenizer_knows_every_instruction():
 
 def test_clip_scores_by_hand():
     _, clip = tiny_parts()
-    tasks = instruct_pix2pix.training_tasks(9, 0, 6)
+    tasks = instruction_pairs.training_tasks(9, 0, 6)
     before, after = (as_images([getattr(task, name) for task in tasks]) for name in ("source", "target"))
-    found = instruct_pix2pix.clip_scores(clip, before, after, tasks)
-    assert list(found) == list(instruct_pix2pix.LEAST)
+    found = instruction_pairs.clip_scores(clip, before, after, tasks)
+    assert list(found) == list(instruction_pairs.LEAST)
     for i, task in enumerate(tasks):
         a, b = (clip.embed_images(each[i : i + 1])[0] for each in (before, after))
         s, t = (clip.embed_text(prompt)[0] for prompt in (task.source_prompt, task.target_prompt))
@@ -73,15 +73,15 @@ def test_clip_scores_by_hand():
 
 def test_the_course_s_clip_keeps_the_world_s_own_pairs_and_few_of_wrong_ones():
     model, clip = load(), load_clip()
-    tasks = instruct_pix2pix.training_tasks(9, 0, 120)
+    tasks = instruction_pairs.training_tasks(9, 0, 120)
     before, after = (
         model.decode(model.encode(as_images([getattr(task, name) for task in tasks])))
         for name in ("source", "target")
     )
-    right = instruct_pix2pix.kept(instruct_pix2pix.clip_scores(clip, before, after, tasks))
+    right = instruction_pairs.kept(instruction_pairs.clip_scores(clip, before, after, tasks))
     assert right.float().mean() >= 0.8
     for one, two in ((before.roll(6, 0), after), (before, before), (after, before)):
-        wrong = instruct_pix2pix.kept(instruct_pix2pix.clip_scores(clip, one, two, tasks))
+        wrong = instruction_pairs.kept(instruction_pairs.clip_scores(clip, one, two, tasks))
         assert wrong.float().mean() <= 0.02
 
 
@@ -89,7 +89,7 @@ def test_the_course_s_clip_keeps_the_world_s_own_pairs_and_few_of_wrong_ones():
 
 
 def test_pairs_are_drawn_once_and_filtered_when_read(tmp_path, small, monkeypatch):
-    parts, drawn, draw = tiny_parts(), [], instruct_pix2pix.draw_pairs
+    parts, drawn, draw = tiny_parts(), [], instruction_pairs.draw_pairs
 
     def counted(model, tasks, generator):
         drawn.append(len(tasks))
@@ -97,14 +97,14 @@ def test_pairs_are_drawn_once_and_filtered_when_read(tmp_path, small, monkeypatc
             raise KeyboardInterrupt
         return draw(model, tasks, generator)
 
-    monkeypatch.setattr(instruct_pix2pix, "draw_pairs", counted)
+    monkeypatch.setattr(instruction_pairs, "draw_pairs", counted)
     with pytest.raises(KeyboardInterrupt):
-        instruct_pix2pix.drawn_pairs(tmp_path / "a", *parts, 12)
-    pairs, told = instruct_pix2pix.drawn_pairs(tmp_path / "a", *parts, 12)
+        instruction_pairs.drawn_pairs(tmp_path / "a", *parts, 12)
+    pairs, told = instruction_pairs.drawn_pairs(tmp_path / "a", *parts, 12)
     shards = sorted((tmp_path / "a").iterdir())
     assert len(drawn) == len(shards) + 1 and {file.suffix for file in shards} == {".safetensors"}
-    monkeypatch.setattr(instruct_pix2pix, "draw_pairs", draw)
-    again, told_again = instruct_pix2pix.drawn_pairs(tmp_path / "b", *parts, 12)
+    monkeypatch.setattr(instruction_pairs, "draw_pairs", draw)
+    again, told_again = instruction_pairs.drawn_pairs(tmp_path / "b", *parts, 12)
     assert same(pairs, again) and told == told_again
     assert pairs["before"].shape == pairs["after"].shape == (12, 8, 16, 16)
     assert pairs["before"].dtype == torch.float16 and not torch.equal(pairs["before"], pairs["after"])
@@ -115,15 +115,15 @@ def test_pairs_are_drawn_once_and_filtered_when_read(tmp_path, small, monkeypatc
 
 
 def test_a_filter_that_lets_nothing_pass_is_named(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(instruct_pix2pix, "LEAST", {"caption": 2.0})
+    monkeypatch.setattr(instruction_pairs, "LEAST", {"caption": 2.0})
     with pytest.raises(RuntimeError, match="CLIP lets 0 of 12 pairs pass"):
-        instruct_pix2pix.drawn_pairs(tmp_path, *tiny_parts(), 1)
+        instruction_pairs.drawn_pairs(tmp_path, *tiny_parts(), 1)
 
 
 def test_true_pairs_are_the_world_s(small):
     model, _ = tiny_parts()
-    pairs = instruct_pix2pix.true_pairs(model, 8)
-    tasks = instruct_pix2pix.training_tasks(10, 0, 6) + instruct_pix2pix.training_tasks(10, 1, 6)[:2]
+    pairs = instruction_pairs.true_pairs(model, 8)
+    tasks = instruction_pairs.training_tasks(10, 0, 6) + instruction_pairs.training_tasks(10, 1, 6)[:2]
     torch.testing.assert_close(
         pairs["after"].float(), model.encode(as_images([task.target for task in tasks])), atol=1e-2, rtol=1e-3
     )
@@ -134,7 +134,7 @@ def test_true_pairs_are_the_world_s(small):
 # The training.
 
 
-@pytest.mark.parametrize("which", instruct_pix2pix.SEEDS)
+@pytest.mark.parametrize("which", instruction_pairs.SEEDS)
 def test_a_network_trains_goes_on_is_frozen_and_comes_back(tmp_path, small, which):
     unet, told = tiny_train(tmp_path, which)
     assert not unet.training and not any(weight.requires_grad for weight in unet.parameters())

@@ -88,20 +88,12 @@ def test_a_batch_is_the_same_for_the_same_step_and_holds_the_tasks():
     assert torch.equal(one["x"][0], degrade.grey(one["y"])[0])
 
 
-def test_a_perfect_regression_has_no_loss():
-    class Perfect(palette.PaletteLoss):
-        pass
-
-    loss = Perfect(palette.NETS["regression"], made())
+def test_a_perfect_regression_has_no_loss(monkeypatch):
+    loss = palette.PaletteLoss(palette.NETS["regression"], made())
     batch = palette.batch_of(loss.net, 0, 4)
-    answers = palette.Palette.regress
-    try:
-        palette.Palette.regress = lambda self, x: batch["y"]
-        assert float(loss(**batch)) == 0
-        palette.Palette.regress = lambda self, x: batch["y"] + 2
-        assert float(loss(**batch)) == pytest.approx(4, rel=1e-5)
-    finally:
-        palette.Palette.regress = answers
+    for off, expected in ((0, 0), (2, 4)):
+        monkeypatch.setattr(palette.Palette, "regress", lambda self, x, off=off: batch["y"] + off)
+        assert float(loss(**batch)) == pytest.approx(expected, rel=1e-5)
 
 
 def same(a, b):

@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from benchmarks.tiny import random_model
 from course.core.clip import Clip
 from course.core.model import Model
-from course.train import denoiser, instruct_pix2pix
+from course.train import denoiser, instruct_pix2pix, instruction_pairs
 from course.train.text import make_clip
 
 SMALL = {"SHARD": 6, "STEPS": 2, "LEAST": {"caption": -1.0, "likeness": -1.0, "direction": 0.0}}
@@ -36,7 +36,7 @@ def tiny_train(folder: Path, which: str, **options: Any) -> tuple[UNet2DConditio
 
 def main() -> None:
     for name, value in SMALL.items():
-        setattr(instruct_pix2pix, name, value)
+        setattr(instruction_pairs, name, value)
     tiny_train(Path(sys.argv[1]), "drawn")
 
 
