@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from course.core.attention import HasAttention, recorded
+from course.core.attention import HasAttention, Maps, kept_in
 from course.core.sampling import Step, blend
+from course.core.scoped import scoped
 from course.core.words import token_positions
 
 Words = str | Sequence[str]
@@ -54,12 +55,14 @@ class LocalBlend:
 class Blender:
     """The `intervene` of one walk: the heat of each pair's words, summed over the steps so far.
 
-    blends: one for all pairs, or one for each. prompts: for each pair its tokenizer, source and target.
+    unet: whose maps are looked at. blends: one for all pairs, or one for each. prompts: for each pair its
+    tokenizer, source and target.
     Raises ValueError for words that the prompts do not have.
     """
 
     def __init__(
         self,
+        unet: HasAttention,
         blends: LocalBlend | Sequence[LocalBlend],
         prompts: Sequence[tuple[Any, str, str]],
         times: Sequence[int],
@@ -71,12 +74,17 @@ class Blender:
             for blend, told in zip(self.blends, prompts, strict=True)
         ]
         self.heat = [[torch.zeros(())] * len(places) for places in self.places]
+        self.seen = Maps()
+        keep, largest = kept_in(self.seen, prompts=2 * len(self.blends)), max(b.queries for b in self.blends)
+        self.control = scoped(unet, keep, lambda site: site.kind == "cross", largest)
 
     @contextmanager
-    def watching(self, unet: HasAttention) -> Iterator[None]:
+    def watching(self) -> Iterator[None]:
         """Adds up what the words attend to in the network's call within the block."""
-        pairs, largest = len(self.blends), max(each.queries for each in self.blends)
-        with recorded(unet, prompts=2 * pairs, max_tokens=largest) as seen:
+        pairs, seen = len(self.blends), self.seen
+        seen.maps.clear()
+        seen.times.clear()
+        with self.control:
             yield
         for pair, each in enumerate(self.blends):
             for k, (source, target) in enumerate(self.places[pair]):

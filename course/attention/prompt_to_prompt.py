@@ -1,7 +1,7 @@
 """Prompt-to-Prompt: draw the edited prompt's picture with the attention maps of the source prompt's."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from course.attention.edits import Edit, refine, replace, reweight
 from course.attention.local_blend import Blender, LocalBlend, one_each
-from course.core.attention import Control, HasAttention, Site, on_text
+from course.core.attention import Control, HasAttention, Site, on_text, text_rows
+from course.core.attention_processor import Watch, choose
+from course.core.hooks import rewriting
 from course.core.sampling import Denoiser, Step, last, sample
 from course.core.schedule import Schedule
 from course.core.scoped import scoped
@@ -25,6 +27,7 @@ __all__ = [
     "refine",
     "replace",
     "reweight",
+    "source_for_both",
 ]
 
 EVERY_OTHER = "default_"  # the key of all words that a mapping does not name, as in the authors' code
@@ -81,32 +84,60 @@ def prompt_to_prompt_steps(
     ends = _ends(edits, cross, steps).to(x_T.device)
     cross_end, self_end = int(ends.max()), int(_checked("self_attention", self_attention) * steps)
     shared_cross = on_text(from_source(edits, ends, walked), 2 * pairs)
-    shared_self = on_text(_source_for_both, 2 * pairs)
     told = [(edit.tokenizer, edit.source, edit.target) for edit in edits]
-    blender = None if local_blend is None else Blender(local_blend, told, walked)
+    blender = None if local_blend is None else Blender(unet, local_blend, told, walked)
 
-    controls = []  # entered at each step, and found once
+    controls: list[tuple[int, Callable[[], AbstractContextManager[Any]]]] = []  # their sites are found once
     if self_end:
-        controls.append((self_end, scoped(unet, shared_self, _is("self"), max_tokens)))
+        controls.append((self_end, source_for_both(unet, 2 * pairs, max_tokens)))
     if cross_end:
-        controls.append((cross_end, scoped(unet, shared_cross, _is("cross"))))
+        control = scoped(unet, shared_cross, _is("cross"))
+        controls.append((cross_end, lambda: control))
 
     def attending(x_t: Tensor, t: int) -> Tensor:
         step = walked.index(t)
         with ExitStack() as blocks:
             for end, control in controls:
                 if step < end:
-                    blocks.enter_context(control)
+                    blocks.enter_context(control())
             if blender is not None:
-                blocks.enter_context(blender.watching(unet))
+                blocks.enter_context(blender.watching())
             return denoise(x_t, t)
 
     return sample(attending, torch.cat([x_T, x_T]), times, schedule, intervene=blender)
 
 
-def _source_for_both(probs: Tensor, site: Site, t: int) -> Tensor:
-    source = probs.chunk(2)[0]
-    return torch.cat([source, source])
+def source_for_both(
+    unet: Any, prompts: int, max_tokens: int | None = None
+) -> Callable[[], AbstractContextManager[None]]:
+    """Blocks in which the targets' self-attention maps are the sources', at sites of at most max_tokens.
+
+    A map is softmax(Q K^T): the targets get the sources' queries and keys. So no map is built, and every
+    layer keeps its fast kernel. prompts: rows of text in a call, [sources..., targets...].
+    Raises ValueError for processors that are no plain attention, for projections fused into one, and after
+    a block in which every site was too large.
+    """
+    layers = [unet.get_submodule(site.name.removesuffix(".processor")) for site in choose(unet, _is("self"))]
+    if any(getattr(layer, "fused_projections", False) for layer in layers):
+        raise ValueError("the queries and keys of fused projections cannot be reached: unfuse them first")
+    projections = [projection for layer in layers for projection in (layer.to_q, layer.to_k)]
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        watch = Watch(max_tokens)
+
+        def of_source(rows: Tensor) -> Tensor:
+            if watch.skips(rows.shape[1]):
+                return rows
+            watch.fired = True
+            source, _ = text_rows(rows, prompts).chunk(2)
+            return torch.cat([rows[:-prompts], source, source])
+
+        with rewriting(projections, of_source):
+            yield
+        watch.refuse_silence()
+
+    return block
 
 
 def from_source(edits: Sequence[Edit], ends: Tensor, times: list[int]) -> Control:

@@ -32,7 +32,17 @@ from course.core.attention_processor import (
     install,
 )
 
-__all__ = ["Control", "HasAttention", "Maps", "Site", "controlled", "on_text", "recorded", "text_rows"]
+__all__ = [
+    "Control",
+    "HasAttention",
+    "Maps",
+    "Site",
+    "controlled",
+    "kept_in",
+    "on_text",
+    "recorded",
+    "text_rows",
+]
 
 
 @contextmanager
@@ -140,6 +150,12 @@ def recorded(
     sites.
     """
     store = Maps()
+    with controlled(unet, kept_in(store, heads=heads, prompts=prompts), where, max_tokens):
+        yield store
+
+
+def kept_in(store: Maps, *, heads: bool = False, prompts: int | None = None) -> Control:
+    """The control of `recorded`: it puts the maps into the store and changes nothing."""
 
     def keep(probs: Tensor, site: Site, t: int) -> Tensor:
         rows = (probs if prompts is None else text_rows(probs, prompts)).detach()
@@ -149,8 +165,7 @@ def recorded(
         of_site.append(rows.clone() if heads else rows.mean(1))
         return probs
 
-    with controlled(unet, keep, where, max_tokens):
-        yield store
+    return keep
 
 
 def _over_heads(rows: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from course.core.clip import Clip
 from course.core.model import Model
 from course.train.data import as_images
 from course.train.loop import generator_for
+from course.train.text import tokens
 from course.world.scene import Dice, is_held_out
 from course.world.tasks import EDITS, EditTask, edit_task
 
@@ -34,7 +35,7 @@ SCALES = (3.0, 6.0)  # around 4, the model's best; the paper's 7.5 to 15 begin a
 # small world, is surer of texts and of directions, and tells colours more apart than large models do.
 LEAST = {"caption": 0.83, "likeness": 0.2, "direction": 0.45}
 
-Pairs = dict[str, Tensor]  # before, after: latents [n c h w]; text: embeddings [n tokens dim]; kind: int [n]
+Pairs = dict[str, Tensor]  # before, after: latents [n c h w]; tokens: int [n tokens]; kind: int [n]
 
 
 def training_tasks(seed: int, shard: int, n: int) -> list[EditTask]:
@@ -97,10 +98,11 @@ def draw_pairs(model: Model, tasks: list[EditTask], generator: torch.Generator) 
 
 def encoded(model: Model, before: Tensor, after: Tensor, tasks: list[EditTask]) -> Pairs:
     """What a network learns from: the pictures as latents, in half precision, and the instructions."""
-    kinds = torch.tensor([KINDS.index(task.kind) for task in tasks])
     pictures = {"before": encode_image(model.vae, before), "after": model.encode(after)}
-    text = model.encode_text([task.instruction for task in tasks])
-    return {name: value.half().cpu() for name, value in {**pictures, "text": text}.items()} | {"kind": kinds}
+    return {name: value.half().cpu() for name, value in pictures.items()} | {
+        "tokens": tokens(model.tokenizer, [task.instruction for task in tasks]),
+        "kind": torch.tensor([KINDS.index(task.kind) for task in tasks]),
+    }
 
 
 def drawn_shard(folder: Path, model: Model, clip: Clip, shard: int) -> Pairs:

@@ -20,7 +20,7 @@ from course.attention.prompt_to_prompt import (
     replace,
     reweight,
 )
-from course.core.attention import controlled
+from course.core.attention import controlled, recorded
 from course.core.guidance import classifier_free
 from course.core.sampling import last, sample
 from course.core.words import token_positions
@@ -357,10 +357,10 @@ def plain(model, scale, prompts=SWAP, rows=1):
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 def test_the_source_is_what_it_would_be_alone(tiny, scale):
-    """To the last bit of a walk whose maps are looked at, and up to rounding of one with the fast kernel."""
+    """To the last bit of a walk whose cross-attention is looked at, and up to rounding of a plain one."""
     edit = reweight(replace(tiny.tokenizer, *SWAP), {"dog": 4.0})
     found = edited(tiny, scale, edit, cross=1.0, self_attention=1.0)
-    with controlled(tiny.unet, lambda probs, site, t: probs):
+    with controlled(tiny.unet, lambda probs, site, t: probs, lambda site: site.kind == "cross"):
         seen = plain(tiny, scale)
     assert torch.equal(found[0], seen[0])
     assert_close(found[0], plain(tiny, scale)[0], atol=1e-4, rtol=0)
@@ -412,20 +412,22 @@ def test_each_pair_is_edited_as_it_would_be_alone(tiny):
 
 
 def test_the_steps_are_counted_as_the_authors_count_them(tiny):
-    """Seen from outside: a control around it counts the calls that reach the source's maps."""
+    """Seen from outside: processors that control, queries that are rewritten."""
     unet, denoise, x_T, times, schedule = walk_of(tiny, 5.0, SWAP, steps=10)
     edit, calls = replace(tiny.tokenizer, *SWAP), []
 
     def counted(x_t, t):
-        kinds = {name.split(".")[-2] for name, p in unet.attn_processors.items() if "Controlled" in repr(p)}
-        calls.append(kinds)
+        cross = {name.split(".")[-2] for name, p in unet.attn_processors.items() if "Controlled" in repr(p)}
+        hooked = {name.split(".")[-2] for name, module in unet.named_modules() if module._forward_hooks}
+        calls.append((cross == {"attn2"}, hooked == {"attn1"}))
+        assert cross <= {"attn2"} and hooked <= {"attn1"}
         return denoise(x_t, t)
 
     prompt_to_prompt(unet, counted, x_T, edit, times, schedule, cross=0.6, self_attention=0.35)
-    assert [("attn2" in kinds, "attn1" in kinds) for kinds in calls] == [(i < 6, i < 3) for i in range(10)]
+    assert calls == [(i < 6, i < 3) for i in range(10)]
     calls.clear()
     prompt_to_prompt(unet, counted, x_T, edit, times, schedule, cross=1.0, self_attention=1.0)
-    assert all(kinds == {"attn1", "attn2"} for kinds in calls)
+    assert calls == [(True, True)] * 10
 
 
 def test_the_network_is_as_it_was_between_the_steps_and_after_an_error(tiny):
@@ -461,8 +463,31 @@ def test_on_stable_diffusion_s_shape(dtype, scale):
     assert (found[0] - found[1]).abs().max() > 0.01
 
 
-def test_large_sites_keep_their_fast_kernel_and_no_large_map_is_made(monkeypatch):
-    """Of self-attention at 1,024 queries no map may exist: 4 rows of 4,096 take 2 GB."""
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_the_targets_self_attention_is_the_sources_at_sites_that_are_small_enough(tiny, scale):
+    unet, denoise, x_T, times, schedule = walk_of(tiny, scale, SWAP, steps=2)
+    seen = {}
+
+    def watched(x_t, t):
+        with recorded(unet, lambda site: site.kind == "self", heads=True) as store:
+            answer = denoise(x_t, t)
+        seen.update({site: maps[-1] for site, maps in store.maps.items()})
+        return answer
+
+    edit = replace(tiny.tokenizer, *SWAP)
+    walk = (unet, watched, x_T, edit, times, schedule)
+    prompt_to_prompt(*walk, cross=0.0, self_attention=1.0, max_tokens=16)
+    queries = {maps.shape[-2] for maps in seen.values()}
+    assert min(queries) <= 16 < max(queries)
+    for maps in seen.values():
+        source, target = maps[-2:]
+        assert torch.equal(source, target) == (maps.shape[-2] <= 16)
+    if scale != 1:
+        assert any(not torch.equal(maps[0], maps[1]) for maps in seen.values()), "null rows keep their own"
+
+
+def test_no_map_of_self_attention_is_made(monkeypatch):
+    """At 4,096 queries those of 4 rows would take 2 GB."""
     model, text = sd_shaped(), texts(3)
     largest = []
     softmax = torch.Tensor.softmax
@@ -478,13 +503,22 @@ def test_large_sites_keep_their_fast_kernel_and_no_large_map_is_made(monkeypatch
     blend = LocalBlend(("cat", "dog"), size=8, start=0.0)
     walk = (model.unet, denoise, x_T, edit, times, model.schedule)
     prompt_to_prompt(*walk, cross=1.0, self_attention=1.0, local_blend=blend)
-    assert {keys for _, keys in largest} == {77, 256, 64, 16} and (1024, 77) in largest
+    assert {keys for _, keys in largest} == {77} and (1024, 77) in largest
     largest.clear()
-    prompt_to_prompt(*walk, cross=0.0, self_attention=1.0, max_tokens=64)
-    assert {keys for _, keys in largest} == {64, 16}
-    largest.clear()
-    prompt_to_prompt(*walk, cross=0.0, self_attention=0.0)
+    prompt_to_prompt(*walk, cross=0.0, self_attention=1.0, max_tokens=4096)
     assert not largest
+
+
+def test_self_attention_that_cannot_be_shared_is_refused(tiny):
+    walk = walk_of(tiny, 5.0, SWAP, steps=2)
+    with pytest.raises(ValueError, match="max_tokens=3 left out every chosen site; the smallest has"):
+        prompt_to_prompt(*walk[:3], replace(tiny.tokenizer, *SWAP), *walk[3:], max_tokens=3, self_attention=1)
+    tiny.unet.fuse_qkv_projections()
+    try:
+        with pytest.raises(ValueError, match="fused projections cannot be reached: unfuse them first"):
+            prompt_to_prompt(*walk[:3], replace(tiny.tokenizer, *SWAP), *walk[3:], self_attention=1)
+    finally:
+        tiny.unet.unfuse_qkv_projections()
 
 
 # Bad input: refused at the door.

@@ -15,7 +15,7 @@ from course.core.clip import load_clip
 from course.core.model import load
 from course.train import instruct_pix2pix, instruction_pairs
 from course.train.data import as_images
-from course.train.text import make_tokenizer
+from course.train.text import make_tokenizer, tokens
 from course.world import is_held_out
 from tests.train.tiny_instruct import SMALL, tiny_parts, tiny_train
 
@@ -127,8 +127,9 @@ def test_true_pairs_are_the_world_s(small):
     torch.testing.assert_close(
         pairs["after"].float(), model.encode(as_images([task.target for task in tasks])), atol=1e-2, rtol=1e-3
     )
-    expected = model.encode_text([task.instruction for task in tasks])
-    torch.testing.assert_close(pairs["text"].float(), expected, atol=1e-2, rtol=1e-3)
+    assert pairs["tokens"].dtype == torch.long and pairs["tokens"].shape == (8, model.tokens)
+    instructions = model.tokenizer.batch_decode(pairs["tokens"], skip_special_tokens=True)
+    assert instructions == [task.instruction for task in tasks]
 
 
 # The training.
@@ -136,21 +137,28 @@ def test_true_pairs_are_the_world_s(small):
 
 @pytest.mark.parametrize("which", instruction_pairs.SEEDS)
 def test_a_network_trains_goes_on_is_frozen_and_comes_back(tmp_path, small, which):
-    unet, told = tiny_train(tmp_path, which)
-    assert not unet.training and not any(weight.requires_grad for weight in unet.parameters())
+    *networks, told = tiny_train(tmp_path, which)
+    unet, text_encoder = networks
+    stickers, _ = tiny_parts()
+    for network in networks:
+        assert not network.training and not any(weight.requires_grad for weight in network.parameters())
     assert unet.conv_in.weight[:, 8:].abs().max() > 0
-    again, told_again = tiny_train(tmp_path, which)
-    assert same(unet.state_dict(), again.state_dict()) and told == told_again, "it is not done twice"
+    assert not same(text_encoder.state_dict(), stickers.text_encoder.state_dict()), "it learns too"
+    *again, told_again = tiny_train(tmp_path, which)
+    assert all(same(one.state_dict(), two.state_dict()) for one, two in zip(networks, again, strict=True))
+    assert told == told_again, "it is not done twice"
     stage = {"drawn": "instruct_pix2pix", "true": "instruct_pix2pix_true"}[which]
     assert [file.stem for file in tmp_path.glob("*.safetensors")] == [stage]
     for _ in range(2):  # the second time in the place of the first
-        instruct_pix2pix.save_instruct(tmp_path / "out" / which, unet, told)
+        instruct_pix2pix.save_instruct(tmp_path / "out" / which, *networks, told)
     assert json.loads((tmp_path / "out" / which / "pairs.json").read_text())["pairs"] == 12
-    stickers, _ = tiny_parts()
     model = instruct_pix2pix.instruct_model(which, stickers, tmp_path / "out")
     assert model.unet.config.in_channels == 16 and model.latent_shape == stickers.latent_shape
-    torch.testing.assert_close(model.unet.conv_in.weight, unet.conv_in.weight, rtol=1e-3, atol=1e-4)
-    assert not any(weight.requires_grad for weight in model.unet.parameters())
+    for name, trained in {"unet": unet, "text_encoder": text_encoder}.items():
+        found = getattr(model, name)
+        assert not any(weight.requires_grad for weight in found.parameters())
+        for one, two in zip(found.parameters(), trained.parameters(), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
 
 
 def test_killed_while_drawing_it_goes_on(tmp_path, small):
@@ -163,23 +171,24 @@ def test_killed_while_drawing_it_goes_on(tmp_path, small):
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     made = first.stat().st_mtime_ns
-    unet, _ = tiny_train(tmp_path, "drawn")
+    *networks, _ = tiny_train(tmp_path, "drawn")
     assert first.stat().st_mtime_ns == made
-    whole, _ = tiny_train(tmp_path / "whole", "drawn")
-    assert same(unet.state_dict(), whole.state_dict())
+    *whole, _ = tiny_train(tmp_path / "whole", "drawn")
+    assert all(same(one.state_dict(), two.state_dict()) for one, two in zip(networks, whole, strict=True))
 
 
 def test_the_loss_is_v_s_and_counts_dropped_rows_too(small):
     """Widened and not yet trained, the network misses v as the one it was made of does."""
     model, _ = tiny_parts()
     unet = instruct_pix2pix.widen(model.unet)
-    null = model.encode_text("")
-    loss = instruct_pix2pix.InstructLoss(unet, null, model.schedule.alpha_bar)
+    null, empty = model.encode_text(""), tokens(model.tokenizer, [""])
+    loss = instruct_pix2pix.InstructLoss(unet, model.text_encoder, empty, model.schedule.alpha_bar)
     draws = torch.Generator().manual_seed(0)
     before, after, noise = (torch.randn(4, 8, 16, 16, generator=draws) for _ in range(3))
-    text, times = model.encode_text(["make the cat blue"] * 4), torch.tensor([10, 300, 600, 990])
+    instructions, times = ["make the cat blue"] * 4, torch.tensor([10, 300, 600, 990])
+    text, given = model.encode_text(instructions), tokens(model.tokenizer, instructions)
     for r, told in ((0.5, text), (0.01, null.expand(4, -1, -1)), (0.12, text)):
-        found = loss(before, after, text, noise, times, torch.full((4,), r))
+        found = loss(before, after, given, noise, times, torch.full((4,), r))
         expected = instruct_pix2pix.v_loss(model.unet, loss.alpha_bar, after, told, noise, times)
         torch.testing.assert_close(found, expected)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from transformers import CLIPTextModel
 
 from benchmarks.tiny import random_model
 from course.core.clip import Clip
@@ -27,7 +28,9 @@ def tiny_parts() -> tuple[Model, Clip]:
     return model, Clip(clip, model.tokenizer, (0.5,) * 3, (0.5,) * 3)
 
 
-def tiny_train(folder: Path, which: str, **options: Any) -> tuple[UNet2DConditionModel, dict[str, Any]]:
+def tiny_train(
+    folder: Path, which: str, **options: Any
+) -> tuple[UNet2DConditionModel, CLIPTextModel, dict[str, Any]]:
     """A few steps on a few pairs."""
     return instruct_pix2pix.train(
         folder, *tiny_parts(), which, **{"steps": 2, "batch_size": 4, "pairs": 12} | options
