@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import FusedAttnProcessor2_0
 from jaxtyping import Float
 from torch import Tensor
 
@@ -117,9 +118,10 @@ def source_for_both(
     Raises ValueError for processors that are no plain attention, for projections fused into one, and after
     a block in which every site was too large.
     """
-    layers = [unet.get_submodule(site.name.removesuffix(".processor")) for site in choose(unet, _is("self"))]
-    if any(getattr(layer, "fused_projections", False) for layer in layers):
+    sites = choose(unet, _is("self"))
+    if any(isinstance(processor, FusedAttnProcessor2_0) for processor in sites.values()):
         raise ValueError("the queries and keys of fused projections cannot be reached: unfuse them first")
+    layers = [unet.get_submodule(site.name.removesuffix(".processor")) for site in sites]
     projections = [projection for layer in layers for projection in (layer.to_q, layer.to_k)]
 
     @contextmanager

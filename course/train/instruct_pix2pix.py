@@ -29,7 +29,7 @@ from course.train.text import tokens
 from course.world.vocabulary import check
 
 STAGES = {"instruct_pix2pix": "drawn", "instruct_pix2pix_true": "true"}
-PAIRS = 800  # to learn from, for each network
+PAIRS = 4_000  # to learn from, for each network
 WEIGHTS = Path(__file__).parents[1] / "weights" / "instruct_pix2pix"
 
 
@@ -54,7 +54,9 @@ class InstructLoss(nn.Module):
         seen, told = drop(before, text[:-1], text[-1:], r)
 
         def beside(x_t: Tensor, t: Tensor, **options: Any) -> Any:
-            return self.unet(torch.cat([x_t, seen], 1), t, **options)
+            both = torch.cat([x_t, seen], 1)
+            both = both.contiguous(memory_format=torch.channels_last)  # 5 % faster on a CPU
+            return self.unet(both, t, **options)
 
         network: Any = beside
         return v_loss(network, self.alpha_bar, after, told, noise, times)
@@ -65,7 +67,7 @@ def train(
     stickers: Model,
     clip: Clip,
     which: str,
-    steps: int = 700,
+    steps: int = 4_000,
     batch_size: int = 32,
     lr: float = 2e-3,
     pairs: int = PAIRS,
