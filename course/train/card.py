@@ -22,7 +22,7 @@ Rows: one sticker, one sticker, two stickers, one sticker in a combination held 
 | `domains/photo`, `domains/sketch` | `UNet2DConditionModel`, of one style each, no text | {domain} each |
 | `palette/*` | `UNet2DModel` over patches of 2 x 2 pixels, six of them, no text | {palette} each |
 | `refinement/*` | convolutions alone: a predictor, and a denoiser of its residual | {refinement} |
-| `instruct_pix2pix/*` | the denoiser, a picture beside its input: of drawn, of true pairs | {instruct} each |
+| `instruct_pix2pix/*` | denoiser and text encoder, taught by drawn or by true pairs | {instruct} each |
 | `recogniser.safetensors` | `course.world.recogniser.Recogniser`, the measuring instrument | |
 
 ## Data and recipe
@@ -38,7 +38,8 @@ captions as extra wrong answers), the recogniser, and the denoiser with its text
 prediction, min-SNR weights, one caption in ten empty; Muon, averaged weights).
 The two domains' models, of pictures in one style each, share nothing but the autoencoder and the
 schedule. Palette's six and the pair of stochastic refinement learn in pixels, with Muon too; the two
-of InstructPix2Pix go on from the denoiser. The seeds are in the code. Steps taken: {steps}.
+of InstructPix2Pix go on from the denoiser and its text encoder. The seeds are in the code. Steps
+taken: {steps}.
 
 ![Training losses](losses.png)
 
