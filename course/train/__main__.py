@@ -49,7 +49,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", action="append", default=[], metavar="STAGE=N", help="steps of a stage")
     parser.add_argument("--threads", type=int, help="threads of one process")
     parser.add_argument(
-        "--prompts", type=int, default=512, help="prompts of each kind that the report measures"
+        "--prompts",
+        type=int,
+        default=512,
+        help="prompts of each kind that the report measures; 0 keeps the scores and renews the card",
     )
     found = parser.parse_args()
     if unknown := set(found.stages) - set(STAGES):

@@ -142,29 +142,41 @@ def _samples(model: Model, file: Path) -> None:
     _save_png(grid(pictures, titles=prompts, columns=6, alt=alt).png, file)
 
 
-def _losses(folder: Path, stages: tuple[str, ...], file: Path) -> dict[str, int]:
-    """Plot the logs of the stages; returns how many steps each took."""
-    logs = {stage: log for stage in stages if (log := _log(folder, stage))}
-    longest = {stage: int(log[-1]["step"]) for stage, log in logs.items()}
+def _logged(folder: Path) -> dict[str, list[dict[str, float]]]:
+    return {stage: log for stage in TRAINED if (log := _log(folder, stage))}
+
+
+def _losses(logs: dict[str, list[dict[str, float]]], file: Path) -> None:
     grids = torch.linspace(0.01, 1, 100).tolist()
     lines = {}
     for stage, log in logs.items():
         losses = [row["loss"] for row in log]
         lines[stage] = [losses[min(len(losses) - 1, int(g * len(losses)))] for g in grids]
-    if lines:
-        figure = curves(
-            grids, lines, xlabel="part of the training run", ylabel="loss", alt="Training losses fall"
-        )
-        _save_png(figure.png, file)
-    return longest
+    figure = curves(
+        grids, lines, xlabel="part of the training run", ylabel="loss", alt="Training losses fall"
+    )
+    _save_png(figure.png, file)
 
 
 def write(weights: Path, folder: Path, prompts: int = 512) -> None:
-    """Measure, then write README.md, scores.json and two pictures beside the weights."""
-    figures = measure(weights, prompts)
+    """Measure, then write README.md, scores.json and two pictures beside the weights.
+
+    prompts: of each kind, to measure on; 0 keeps the scores and the samples that are there, and brings the
+    rest of the card up to date. Steps that no log in `folder` tells stay as they were, and so does the
+    picture of the losses unless all logs are there. Raises FileNotFoundError for 0 prompts and no scores.
+    """
+    file, logs = weights / "scores.json", _logged(folder)
+    if not (prompts or file.exists()):
+        raise FileNotFoundError(f"missing {file}: measure first, with prompts above 0")
+    found = json.loads(file.read_text()) if file.exists() else {"steps": {}}
     model = load(weights / "stickers")
-    _samples(model, weights / "samples.png")
-    steps = _losses(folder, TRAINED, weights / "losses.png")
+    if prompts:
+        found |= {"measured": date.today().isoformat(), "prompts": prompts}
+        found["figures"] = measure(weights, prompts)
+        _samples(model, weights / "samples.png")
+    found["steps"] |= {stage: int(log[-1]["step"]) for stage, log in logs.items()}
+    if len(logs) == len(TRAINED) or not (weights / "losses.png").exists():
+        _losses(logs, weights / "losses.png")
     unet: UNet2DConditionModel = model.unet
     vae: AutoencoderKL = model.vae
     card = CARD.format(
@@ -175,15 +187,15 @@ def write(weights: Path, folder: Path, prompts: int = 512) -> None:
         palette=_size(UNet2DModel(**palette.CONFIG)),
         refinement=_size(Refinement(ConvUNet(**PREDICTOR), ConvUNet(**DENOISER))),
         instruct=_size(torch.nn.ModuleList([unet, model.text_encoder])),
-        table=_table(figures),
-        prompts=prompts,
-        steps=", ".join(f"{stage} {n:,}" for stage, n in steps.items()),
+        table=_table(found["figures"]),
+        prompts=found["prompts"],
+        steps=", ".join(f"{stage} {n:,}" for stage in TRAINED if (n := found["steps"].get(stage))),
         hashes=_hashes(weights),
         guidance=GUIDANCE_SCALE,
         sampling=STEPS,
-        today=date.today().isoformat(),
+        today=found["measured"],
     )
-    for name, text in (("README.md", card), ("scores.json", json.dumps(figures, indent=1) + "\n")):
+    for name, text in (("README.md", card), ("scores.json", json.dumps(found, indent=1) + "\n")):
         aside = weights / f"{name}.part"
         aside.write_text(text)
         aside.replace(weights / name)
