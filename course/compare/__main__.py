@@ -40,11 +40,12 @@ def compare(
 ) -> Results:
     """Measure the editors that the file `out` lacks, and write it after each of them.
 
-    again: measure all of them anew. save: a folder for the edited pictures.
-    Raises ValueError where `out` holds something else, or a comparison on another model or other tasks.
+    again: measure all of `editors` anew. save: a folder for the edited pictures.
+    Raises ValueError where `out` holds something else, or a comparison on another model or other tasks and
+    not all of it is measured again.
     """
     frame = frame_of(name, model, cases, settings)
-    about, measured, skipped = _known(out, frame, editors) if out.exists() and not again else ({}, {}, {})
+    about, measured, skipped = _known(out, frame, editors, again) if out.exists() else ({}, {}, {})
     recogniser = Recogniser.load() if any(case.task for case in cases) else None
     for editor in editors:
         if editor.name in measured:
@@ -68,17 +69,24 @@ def compare(
     return Results(frame, about, measured, skipped)
 
 
-def _known(out: Path, frame: dict[str, Any], editors: Sequence[Editor]) -> tuple[dict, dict, dict]:
-    """What the file holds of this frame, less the editors that have changed since."""
-    before = read_results(out)
+def _known(
+    out: Path, frame: dict[str, Any], editors: Sequence[Editor], again: bool
+) -> tuple[dict, dict, dict]:
+    """What the file holds of this frame, less the editors that have changed since or are asked for again."""
+    before, now = read_results(out), {editor.name: editor.entry() for editor in editors}
     if before.frame != frame:
+        if again and set(before.measured) <= set(now):
+            return {}, {}, {}
         changed = [key for key in frame if before.frame.get(key) != frame[key]]
         raise ValueError(
-            f"{out} was measured with other {', '.join(changed)}: measure anew with --again, or choose "
-            "another --out"
+            f"{out} was measured with other {', '.join(changed)}: measure all that it holds anew with "
+            "--again, or choose another --out"
         )
-    now = {editor.name: editor.entry() for editor in editors}
-    kept = [name for name in before.measured if now.get(name, before.about[name]) == before.about[name]]
+    kept = [
+        name
+        for name, entry in before.about.items()
+        if name in before.measured and now.get(name, entry) == entry and not (again and name in now)
+    ]
     return {n: before.about[n] for n in kept}, {n: before.measured[n] for n in kept}, before.skipped
 
 
@@ -116,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="stickers", help="as load() takes it")
     parser.add_argument("--steps", type=int, help="of a whole walk")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="editors, by name")
-    parser.add_argument("--again", action="store_true", help="measure finished editors anew")
+    parser.add_argument("--again", action="store_true", help="measure anew those that are finished")
     parser.add_argument("--out", type=Path, default=Path("build/comparison.json"))
     parser.add_argument("--markdown", type=Path, help="page to write into (docs/comparison.md)")
     parser.add_argument("--save", type=Path, help="folder for the edited pictures")

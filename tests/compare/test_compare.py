@@ -57,6 +57,18 @@ def test_an_interrupted_run_goes_on_with_the_next_editor(tiny, cases, tmp_path):
     assert (first.times, second.times) == (4, 6)
 
 
+def test_editors_measured_again_leave_the_others(tiny, build, cases, tmp_path):
+    out, first, second = tmp_path / "out.json", Counting(), Counting()
+    editors = Editor("first", first, 1), Editor("second", second, 2)
+    before = run(tiny, cases, out, *editors)
+    found = run(tiny, cases, out, editors[1], again=True)
+    assert (first.times, second.times) == (2, 4)
+    assert set(found.measured) == {"first", "second"} and found.measured["first"] == before.measured["first"]
+    with pytest.raises(ValueError, match="measure all that it holds anew"):
+        run(tiny, cases, out, editors[1], settings=Settings(5, 3.0), again=True)
+    assert read_results(out) == found
+
+
 def test_a_kill_while_writing_leaves_the_old_file(tiny, cases, tmp_path, monkeypatch):
     out = tmp_path / "out.json"
     run(tiny, cases, out, Editor("first", Counting(), 1))
