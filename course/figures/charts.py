@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from course.figures.figure import COLOURS, QUIET, Figure, finished, require_alt, sheet
 
 WIDTH, HEIGHT = 640, 360
-MARKERS, DASHES = "os^Dv*P", ("-", "--", "-.", ":")
+MARKERS, DASHES = "os^Dv*PX", ("-", "--", "-.", ":")
 Series = Sequence[float] | NDArray[Any]
 
 
