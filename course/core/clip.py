@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
+from course.core.loading import without_bars
 from course.core.words import check_prompt
 
 SHIPPED = {"stickers": Path(__file__).parents[1] / "weights" / "clip"}
@@ -59,8 +60,9 @@ def load_clip(name: str | Path = "stickers", device: str | torch.device = "cpu")
     if not local and (str(name) in SHIPPED or path.is_absolute()):
         raise FileNotFoundError(f"no CLIP at {path}: reinstall the course, or train it with `make weights`")
     where = str(path) if local else str(name)
-    model = CLIPModel.from_pretrained(where, local_files_only=local, use_safetensors=True)
-    tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+    with without_bars():
+        model = CLIPModel.from_pretrained(where, local_files_only=local, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's
     if local and (path / "preprocessor_config.json").exists():
         seen = json.loads((path / "preprocessor_config.json").read_text())

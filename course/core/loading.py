@@ -96,13 +96,22 @@ def pipeline_class() -> type[DiffusionPipeline]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars, and no advice; what is wrong with a checkpoint we say ourselves."""
+def without_bars() -> Iterator[None]:
+    """No progress bars: in a notebook each would leave a widget behind."""
     with ExitStack() as undo:
         for logging in (diffusers.utils.logging, transformers.utils.logging):
-            undo.callback(logging.set_verbosity, logging.get_verbosity())
-            logging.set_verbosity_error()
             if logging.is_progress_bar_enabled():
                 logging.disable_progress_bar()
                 undo.callback(logging.enable_progress_bar)
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, and no advice; what is wrong with a checkpoint we say ourselves."""
+    with ExitStack() as undo:
+        undo.enter_context(without_bars())
+        for logging in (diffusers.utils.logging, transformers.utils.logging):
+            undo.callback(logging.set_verbosity, logging.get_verbosity())
+            logging.set_verbosity_error()
         yield

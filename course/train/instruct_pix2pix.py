@@ -19,6 +19,7 @@ from transformers import CLIPTextModel
 
 from course.attention.instruct_pix2pix import drop, widen
 from course.core.clip import Clip, load_clip
+from course.core.loading import without_bars
 from course.core.model import Model, load
 from course.train.denoiser import ENDS, v_loss
 from course.train.files import save_networks
@@ -133,7 +134,8 @@ def instruct_model(which: str, stickers: Model, folder: Path = WEIGHTS) -> Model
             f"missing {folder / which}: reinstall the course, or run `python -m course.train {stage}`"
         )
     options = {"use_safetensors": True, "local_files_only": True, "dtype": stickers.dtype}
-    unet = UNet2DConditionModel.from_pretrained(folder / which, subfolder="unet", **options)
-    text_encoder = CLIPTextModel.from_pretrained(folder / which, subfolder="text_encoder", **options)
+    with without_bars():
+        unet = UNet2DConditionModel.from_pretrained(folder / which, subfolder="unet", **options)
+        text_encoder = CLIPTextModel.from_pretrained(folder / which, subfolder="text_encoder", **options)
     parts = (part.to(stickers.device).eval().requires_grad_(False) for part in (unet, text_encoder))
     return replace(stickers, **dict(zip(("unet", "text_encoder"), parts, strict=True)))

@@ -54,3 +54,8 @@ def test_bad_input(clip, tmp_path):
         clip.embed_text("a dragon on grass")
     with pytest.raises(FileNotFoundError, match="make weights"):
         load_clip(tmp_path / "none")
+
+
+def test_loading_shows_no_progress_bar(capfd):
+    load_clip()
+    assert "Loading" not in capfd.readouterr().err, "a progress bar leaves a widget in a notebook"

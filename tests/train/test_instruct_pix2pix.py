@@ -136,7 +136,7 @@ def test_true_pairs_are_the_world_s(small):
 
 
 @pytest.mark.parametrize("which", instruction_pairs.SEEDS)
-def test_a_network_trains_goes_on_is_frozen_and_comes_back(tmp_path, small, which):
+def test_a_network_trains_goes_on_is_frozen_and_comes_back(tmp_path, small, which, capfd):
     *networks, told = tiny_train(tmp_path, which)
     unet, text_encoder = networks
     stickers, _ = tiny_parts()
@@ -152,7 +152,9 @@ def test_a_network_trains_goes_on_is_frozen_and_comes_back(tmp_path, small, whic
     for _ in range(2):  # the second time in the place of the first
         instruct_pix2pix.save_instruct(tmp_path / "out" / which, *networks, told)
     assert json.loads((tmp_path / "out" / which / "pairs.json").read_text())["pairs"] == 12
+    capfd.readouterr()
     model = instruct_pix2pix.instruct_model(which, stickers, tmp_path / "out")
+    assert "Loading" not in capfd.readouterr().err, "a progress bar leaves a widget in a notebook"
     assert model.unet.config.in_channels == 16 and model.latent_shape == stickers.latent_shape
     for name, trained in {"unet": unet, "text_encoder": text_encoder}.items():
         found = getattr(model, name)
