@@ -12,15 +12,17 @@ from typing import Any
 import nbformat
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from matplotlib import pyplot
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from course.core.schedule import Schedule
 from tests.core.test_words import byte_pair
+from tests.core.tiny import assembled
 from tools.notebooks import ROOT, lessons
 
 MARK = "COURSE_CHECKPOINT"
+CODERS = (("down", "DownEn"), ("up", "UpDe"))
 # What a checkpoint's U-Net reads beside the noisy latents: nothing, a picture, a mask and a picture.
 CHANNELS = {"3_instruct_pix2pix": 8, "3_palette": 9}
 
@@ -76,48 +78,17 @@ def statements_for(sources: list[str]) -> tuple[list[ast.stmt], list[ast.stmt]]:
 
 def sd_checkpoint(folder: Path, channels: int) -> Path:
     """Pictures of 64 pixels, latents of 8, four levels, 77 tokens of CLIP's own kind."""
-    torch.manual_seed(0)
     tokenizer = byte_pair()
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    levels = {"block_out_channels": (8, 16, 16, 16), "norm_num_groups": 4}
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        sample_size=64,
-        scaling_factor=0.18215,
-        **levels,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=8, in_channels=channels, cross_attention_dim=16, attention_head_dim=2, **levels
-    )
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id")}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    levels: dict[str, Any] = {"block_out_channels": (8, 16, 16, 16), "norm_num_groups": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        text_encoder = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **sizes, **special))
+        unet = UNet2DConditionModel(8, channels, cross_attention_dim=16, attention_head_dim=2, **levels)
+        blocks = {f"{way}_block_types": (f"{part}coderBlock2D",) * 4 for way, part in CODERS}
+        vae = AutoencoderKL(latent_channels=4, sample_size=64, **blocks, **levels)
+    assembled(unet, vae, text_encoder, tokenizer).save_pretrained(folder)
     return folder
 
 

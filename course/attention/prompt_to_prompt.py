@@ -54,7 +54,7 @@ def prompt_to_prompt(
     cross: share of the walk, in [0, 1], in which cross-attention is the source's; by word of the target if
     some are to be released earlier, the rest under "default_" (1 if it is left out).
     self_attention: share in which self-attention is, at sites of at most max_tokens queries (16 x 16 in the
-    paper's code, 32 x 32 in null-text inversion's); larger sites keep their fast kernel.
+    paper's code, 32 x 32 in null-text inversion's); larger sites keep their own.
     Of n steps, cross * (n + 1) and self_attention * n are taken, rounded down, as in the authors' code.
     local_blend: keeps the edit where its words attend; one for all, or one for each.
     Raises ValueError for shares outside [0, 1], unknown words, and numbers of rows or tokens that do not fit.
@@ -121,7 +121,7 @@ def source_for_both(
     sites = choose(unet, _is("self"))
     if any(isinstance(processor, FusedAttnProcessor2_0) for processor in sites.values()):
         raise ValueError("the queries and keys of fused projections cannot be reached: unfuse them first")
-    layers = [unet.get_submodule(site.name.removesuffix(".processor")) for site in sites]
+    layers = [unet.get_submodule(site.layer) for site in sites]
     projections = [projection for layer in layers for projection in (layer.to_q, layer.to_k)]
 
     @contextmanager

@@ -37,6 +37,11 @@ class Site:
     name: str
 
     @property
+    def layer(self) -> str:
+        """The attention module's own name in the unet."""
+        return self.name.removesuffix(".processor")
+
+    @property
     def kind(self) -> str:
         """Either "self" (keys are pixels) or "cross" (keys are the prompt's tokens)."""
         return "cross" if ".attn2." in self.name else "self"

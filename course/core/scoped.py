@@ -21,9 +21,7 @@ class _Scope(AbstractContextManager[list[Site]]):
         self, unet: Any, control: Control, where: Callable[[Site], bool], max_tokens: int | None
     ) -> None:
         self.unet, self.control, self.max_tokens = unet, control, max_tokens
-        self.layers = {
-            site: unet.get_submodule(site.name.removesuffix(".processor")) for site in choose(unet, where)
-        }
+        self.layers = {site: unet.get_submodule(site.layer) for site in choose(unet, where)}
         self.undo: list[tuple[ExitStack, Watch]] = []
 
     def __enter__(self) -> list[Site]:

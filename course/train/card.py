@@ -1,4 +1,9 @@
-"""The words of the model card; `course.train.report` fills in what it measured."""
+"""The words of the model card, and its tables; `course.train.report` fills in what it measured."""
+
+import hashlib
+from pathlib import Path
+
+import torch
 
 CARD = """# Model card: the sticker model
 
@@ -58,3 +63,32 @@ It draws stickers and nothing else. Words outside its vocabulary are an error.
 
 {hashes}
 """
+
+
+def size_of(model: torch.nn.Module) -> str:
+    """How many parameters."""
+    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M"
+
+
+def digest(file: Path) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def hashes(weights: Path) -> str:
+    """A table of all files of weights."""
+    rows = [
+        f"| `{file.relative_to(weights)}` | {file.stat().st_size / 2**20:.2f} | `{digest(file)}` |"
+        for file in sorted(weights.rglob("*.safetensors"))
+    ]
+    return "\n".join(["| file | MiB | SHA-256 |", "|---|---|---|", *rows])
+
+
+def table_of(figures: dict[str, dict[str, float]]) -> str:
+    """A table of all figures."""
+    rows = ["| what | figure | reached |", "|---|---|---|"]
+    for group, values in figures.items():
+        for name, value in values.items():
+            shown = f"{value:.2f}" if "dB" in name or "distance" in name else f"{100 * value:.1f} %"
+            rows.append(f"| {group} | {name} | {shown} |")
+    return "\n".join(rows)

@@ -137,5 +137,6 @@ def instruct_model(which: str, stickers: Model, folder: Path = WEIGHTS) -> Model
     with without_bars():
         unet = UNet2DConditionModel.from_pretrained(folder / which, subfolder="unet", **options)
         text_encoder = CLIPTextModel.from_pretrained(folder / which, subfolder="text_encoder", **options)
-    parts = (part.to(stickers.device).eval().requires_grad_(False) for part in (unet, text_encoder))
-    return replace(stickers, **dict(zip(("unet", "text_encoder"), parts, strict=True)))
+    for part in (unet, text_encoder):
+        part.to(stickers.device).eval().requires_grad_(False)
+    return replace(stickers, unet=unet, text_encoder=text_encoder)

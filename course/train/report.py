@@ -1,6 +1,5 @@
 """Measures the shipped model on prompts it never saw and writes its model card."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from datetime import date
@@ -15,7 +14,7 @@ from course.core.model import Model, load
 from course.core.sampling import last, sample
 from course.figures import curves, grid
 from course.train import autoencoder, domains, palette
-from course.train.card import CARD
+from course.train.card import CARD, hashes, size_of, table_of
 from course.train.data import as_images
 from course.train.recogniser import accuracy, held_out_scenes
 from course.train.refinement import DENOISER, PREDICTOR, ConvUNet, Refinement
@@ -94,31 +93,6 @@ def measure(weights: Path, prompts: int, show: Callable[[str], None] = print) ->
     return figures
 
 
-def _size(model: torch.nn.Module) -> str:
-    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M"
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _hashes(weights: Path) -> str:
-    rows = [
-        f"| `{file.relative_to(weights)}` | {file.stat().st_size / 2**20:.2f} | `{_digest(file)}` |"
-        for file in sorted(weights.rglob("*.safetensors"))
-    ]
-    return "\n".join(["| file | MiB | SHA-256 |", "|---|---|---|", *rows])
-
-
-def _table(figures: dict[str, dict[str, float]]) -> str:
-    rows = ["| what | figure | reached |", "|---|---|---|"]
-    for group, values in figures.items():
-        for name, value in values.items():
-            shown = f"{value:.2f}" if "dB" in name or "distance" in name else f"{100 * value:.1f} %"
-            rows.append(f"| {group} | {name} | {shown} |")
-    return "\n".join(rows)
-
-
 def _log(folder: Path, stage: str) -> list[dict[str, float]]:
     file = folder / f"{stage}.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
@@ -180,17 +154,17 @@ def write(weights: Path, folder: Path, prompts: int = 512) -> None:
     unet: UNet2DConditionModel = model.unet
     vae: AutoencoderKL = model.vae
     card = CARD.format(
-        unet=_size(unet),
-        vae=_size(vae),
-        text=_size(model.text_encoder),
-        domain=_size(UNet2DConditionModel(**domains.CONFIG)),
-        palette=_size(UNet2DModel(**palette.CONFIG)),
-        refinement=_size(Refinement(ConvUNet(**PREDICTOR), ConvUNet(**DENOISER))),
-        instruct=_size(torch.nn.ModuleList([unet, model.text_encoder])),
-        table=_table(found["figures"]),
+        unet=size_of(unet),
+        vae=size_of(vae),
+        text=size_of(model.text_encoder),
+        domain=size_of(UNet2DConditionModel(**domains.CONFIG)),
+        palette=size_of(UNet2DModel(**palette.CONFIG)),
+        refinement=size_of(Refinement(ConvUNet(**PREDICTOR), ConvUNet(**DENOISER))),
+        instruct=size_of(torch.nn.ModuleList([unet, model.text_encoder])),
+        table=table_of(found["figures"]),
         prompts=found["prompts"],
         steps=", ".join(f"{stage} {n:,}" for stage in TRAINED if (n := found["steps"].get(stage))),
-        hashes=_hashes(weights),
+        hashes=hashes(weights),
         guidance=GUIDANCE_SCALE,
         sampling=STEPS,
         today=found["measured"],

@@ -80,6 +80,11 @@ def tiny_pipeline(**scheduler: Any) -> StableDiffusionPipeline:
                 pad_token_id=1,
             )
         )
+    return assembled(unet, vae, text_encoder, tokenizer, **scheduler)
+
+
+def assembled(unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, **scheduler: Any) -> Any:
+    """The pipeline of these parts. Keywords change SD 1.5's scheduler config."""
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
